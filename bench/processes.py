@@ -1,0 +1,38 @@
+"""Server processes of a benchmark, all with the same allocator settings."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import grpc
+
+from stagemesh.rpc.channel import sync_channel
+
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20)}
+START_S = 60
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def python_server(*arguments: str, port: int) -> Iterator[grpc.Channel]:
+    """Run `python ARGUMENTS`, a gRPC server on `port`, while the block lasts; a channel to it, connected."""
+    command: Sequence[str] = [sys.executable, *arguments]
+    process = subprocess.Popen(command, env={**os.environ, **ALLOCATOR}, stderr=subprocess.DEVNULL)
+    try:
+        with sync_channel(f"127.0.0.1:{port}") as channel:
+            grpc.channel_ready_future(channel).result(timeout=START_S)
+            yield channel
+    finally:
+        process.terminate()
+        process.wait(30)

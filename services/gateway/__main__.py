@@ -1,0 +1,12 @@
+"""The gateway service: `python -m services.gateway`."""
+
+from __future__ import annotations
+
+import sys
+
+from services.gateway.pipeline import fill
+from services.gateway.settings import GatewaySettings
+from stagemesh.stage.service import run_service
+
+if __name__ == "__main__":
+    sys.exit(run_service(GatewaySettings, lambda settings: fill))

@@ -1,0 +1,64 @@
+"""A model as the gateway serves it: the whole way from photo to label, through other services."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from stagemesh.oip import open_inference_pb2 as pb
+from stagemesh.oip.messages import InferRequest, InferResponse
+from stagemesh.oip.signature import Signature, TensorSpec
+from stagemesh.repository import read_repository
+from stagemesh.stage.hop import Hop
+from stagemesh.stage.loading import keep_readable
+from stagemesh.stage.model import ServedModel, queue_policy
+from stagemesh.stage.route import PIPELINE, RESERVED_PREFIX, Router
+from stagemesh.stage.service import House
+
+
+class Pipeline(ServedModel):
+    """Sends a request down preprocess → infer → postprocess; opens no tensor."""
+
+    platform = "stagemesh_pipeline"
+
+    def __init__(self, name: str, version: str, router: Router, hops: Mapping[str, Hop]) -> None:
+        super().__init__(name, version)
+        self._router = router
+        self._hops = [hops[stage] for stage in PIPELINE]
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """A client's own `stagemesh_*` parameters are dropped: routes come from the gateway alone."""
+        queue_policy(request, 0)
+        started = time.monotonic()
+        parameters = {k: v for k, v in request.parameters.items() if not k.startswith(RESERVED_PREFIX)}
+        onward = replace(request, parameters=parameters, model_version="")
+        response = await self._router.carry(PIPELINE, onward)
+        self.statistics.batch(1, time.monotonic() - started)
+        return InferResponse(self.name, response.outputs, self.version, request.id)
+
+    async def signature(self) -> Signature:
+        """The inputs of the first stage and the outputs of the last, asked from them."""
+        first = await self._hops[0].metadata(self.name)
+        last = await self._hops[-1].metadata(self.name)
+        return Signature(_specs(first.inputs), _specs(last.outputs))
+
+    async def max_batch(self) -> int:
+        """The smallest of the stages that tell one."""
+        sizes = [(await hop.config(self.name)).max_batch_size for hop in self._hops]
+        return min(filter(None, sizes), default=0)
+
+    async def ready(self) -> bool:
+        return all([await hop.model_ready(self.name) for hop in self._hops])
+
+
+def _specs(tensors: Iterable[pb.ModelMetadataResponse.TensorMetadata]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(t.name, t.datatype, tuple(t.shape)) for t in tensors)
+
+
+async def fill(house: House) -> None:
+    """Offer every model of the repository that has a table for each stage."""
+    repository = read_repository(house.settings.models, house.settings.model_names)
+    for folder in keep_readable(house.table, repository):
+        if all(stage in folder.tables for stage in PIPELINE):
+            house.table.ready(Pipeline(folder.name, folder.version, house.router, house.hops))

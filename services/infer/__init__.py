@@ -1,0 +1,1 @@
+"""The DNN stage: networks on a CPU or a GPU."""

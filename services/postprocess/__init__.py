@@ -1,0 +1,1 @@
+"""From what a network gives to what a client wants (labels)."""

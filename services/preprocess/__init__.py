@@ -1,0 +1,1 @@
+"""From what a client has (photos) to what a network takes."""

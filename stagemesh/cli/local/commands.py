@@ -1,0 +1,96 @@
+"""What to run for each replica of a local mesh: command line, environment, log file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stagemesh.cli.local import tether
+from stagemesh.cli.local.ports import HOST, Place, targets
+from stagemesh.errors import ConfigError
+
+# Tensors of some MiB otherwise cost a mmap, page faults and a munmap each: more than the copy itself.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20)}
+_DRAIN_S = "0.5"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeshOptions:
+    """What the services of one local mesh have in common."""
+
+    checkout: Path
+    repository: Path
+    log_dir: Path
+    models: str = ""
+    log_format: str = "human"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process to keep alive."""
+
+    place: Place
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    log: Path
+    cwd: Path
+
+
+def find_checkout() -> Path:
+    """The folder that holds `services`; raises ConfigError where there is none."""
+    looked = (Path.cwd(), Path(__file__).parents[3])
+    for folder in looked:
+        if (folder / "services" / "gateway" / "__main__.py").is_file():
+            return folder
+    raise ConfigError(
+        "the services run from a checkout of the project, and `services/gateway` is neither in "
+        f"{looked[0]} nor beside the installed package: change into the checkout, or use the images"
+    )
+
+
+def process_specs(places: Sequence[Place], options: MeshOptions) -> list[ProcessSpec]:
+    """One spec a place, in the given order."""
+    hops = {f"STAGEMESH_{service.upper()}_TARGET": target for service, target in targets(places).items()}
+    del hops["STAGEMESH_GATEWAY_TARGET"]
+    replicas = sum(place.service == "infer" for place in places)
+    return [_spec(place, options, hops, replicas) for place in places]
+
+
+def _spec(place: Place, options: MeshOptions, hops: Mapping[str, str], infer_replicas: int) -> ProcessSpec:
+    settings = {"PYTHONUNBUFFERED": "1", "STAGEMESH_DRAIN_S": _DRAIN_S, **_ALLOCATOR}
+    if place.service == "infer":
+        settings["STAGEMESH_THREADS"] = str(max(1, _cores() // infer_replicas))
+    return ProcessSpec(
+        place=place,
+        command=(
+            sys.executable,
+            "-I",
+            str(Path(tether.__file__)),
+            str(os.getpid()),
+            *_service(place, options),
+        ),
+        env={**settings, **os.environ, **hops},
+        log=options.log_dir / f"{place.name}.log",
+        cwd=options.checkout,
+    )
+
+
+def _service(place: Place, options: MeshOptions) -> tuple[str, ...]:
+    flags = {
+        "--host": HOST,
+        "--port": str(place.port),
+        "--http-port": str(place.http_port),
+        "--models": str(options.repository),
+        "--model-names": options.models,
+        "--log-format": options.log_format,
+    }
+    pairs = (part for flag in flags.items() if flag[1] for part in flag)
+    return (sys.executable, "-m", f"services.{place.service}", *pairs)
+
+
+def _cores() -> int:
+    """The cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,0 +1,94 @@
+"""The supervisor of a local mesh: one thread that keeps every child alive and drains them in order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from stagemesh.cli.local.child import Child, State
+from stagemesh.cli.local.commands import ProcessSpec
+from stagemesh.errors import StagemeshError
+
+_TICK_S = 0.1
+DRAIN_TIMEOUT_S = 20.0
+
+
+class MeshFailed(StagemeshError):
+    """A service of the local mesh can't be kept running; the message ends with its last log lines."""
+
+    default_reason = "MESH_FAILED"
+
+
+class LocalMesh:
+    """The services of one machine as child processes; a context manager that starts and drains them.
+
+    Children are forked by the supervisor's thread, and that thread ends last: Linux ties a child's
+    parent-death signal to the thread that forked it.
+    """
+
+    def __init__(self, specs: Sequence[ProcessSpec], report: Callable[[str], None]) -> None:
+        self.children = [Child(spec, report) for spec in specs]
+        self._stop = threading.Event()
+        self._hurry = False
+        self._thread = threading.Thread(target=self._run, name="stagemesh-supervisor", daemon=True)
+
+    def __enter__(self) -> LocalMesh:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every service answers SERVING."""
+        return all(child.state is State.READY for child in self.children)
+
+    def check(self) -> None:
+        """Raise MeshFailed once a child was given up."""
+        for child in self.children:
+            if child.state is State.GIVEN_UP:
+                log = child.last_lines() or "(its log is empty)"
+                raise MeshFailed(f"{child.name} does not start; the end of {child.spec.log}:\n{log}")
+        if not self._thread.is_alive() and not self._stop.is_set():
+            raise MeshFailed("the supervisor of the local mesh has ended unexpectedly")
+
+    def stop(self) -> None:
+        """Drain: the gateway first, then the stages. Returns when no process is left."""
+        self._stop.set()
+        self._thread.join()
+
+    def hurry(self) -> None:
+        """Have the drain kill instead of wait. Safe in a signal handler: it takes no lock."""
+        self._hurry = True
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(_TICK_S):
+                now = time.monotonic()
+                for child in self.children:
+                    child.tick(now)
+        finally:
+            self._drain()
+
+    def _drain(self) -> None:
+        doors = [child for child in self.children if child.spec.place.service == "gateway"]
+        stages = [child for child in self.children if child not in doors]
+        for group in (doors, stages):
+            for child in group:
+                child.terminate()
+            self._wait_for_end(group)
+
+    def _wait_for_end(self, group: Sequence[Child]) -> None:
+        deadline = time.monotonic() + DRAIN_TIMEOUT_S
+        while any(child.running() for child in group):
+            if self._hurry or time.monotonic() > deadline:
+                for child in group:
+                    child.kill()
+            time.sleep(0.05)
+        for child in group:
+            child.close()

@@ -1,0 +1,177 @@
+"""One gRPC server of the mesh: its options, health, reflection, side port and the way it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from stagemesh.errors import ConfigError
+from stagemesh.oip.open_inference_pb2 import POOL
+from stagemesh.oip.service import SERVICE_NAME
+from stagemesh.rpc import health
+from stagemesh.rpc.channel import MIN_PING_INTERVAL_MS, Option, keepalive_options
+from stagemesh.rpc.context import Identity
+from stagemesh.rpc.interceptor import CallInterceptor
+from stagemesh.rpc.side_port import SidePort
+from stagemesh.settings import ServiceSettings
+from stagemesh.telemetry import Metrics
+
+_NO_LIMIT_MS = 2**31 - 1
+
+log = logging.getLogger(__name__)
+
+
+def server_options(settings: ServiceSettings) -> list[Option]:
+    """Return the options of a gRPC server that runs with `settings`."""
+    return [
+        *keepalive_options(),
+        # gRPC holds both a message and what a compressed one expands to against this limit.
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # By default a second server binds the same port silently and takes a share of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+        # Clients look for new addresses only when a connection ends; gRPC spreads the age by ± 10 %.
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", _NO_LIMIT_MS),
+    ]
+
+
+class Server:
+    """Serves `handlers` with health, reflection and a side port; not ready until told so.
+
+    After `start` the attributes `port` and `http_port` hold the bound ports.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        settings: ServiceSettings,
+        metrics: Metrics,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        pool: DescriptorPool = POOL,
+    ) -> None:
+        self.port = settings.port
+        self.http_port = settings.http_port
+        self._identity = identity
+        self._settings = settings
+        self._metrics = metrics
+        self._handlers = handlers
+        self._pool = pool
+        self._health = health.Health("", SERVICE_NAME)
+        self._ready = False
+        self._draining = False
+        self._interceptor = CallInterceptor(
+            identity,
+            metrics,
+            max_in_flight=settings.max_in_flight,
+            default_deadline_s=settings.default_deadline_s,
+        )
+        self._server: grpc.aio.Server | None = None
+        self._side_port: SidePort | None = None
+
+    async def start(self) -> None:
+        """Listen on both ports. Raises ConfigError naming the address that can't be listened on."""
+        settings = self._settings
+        server = grpc.aio.server(interceptors=[self._interceptor], options=server_options(settings))
+        server.add_generic_rpc_handlers((*self._handlers, self._health.handler()))
+        _enable_reflection(server, [_name(handler) for handler in self._handlers], self._pool)
+        self.port = _bind(server, settings.host, settings.port)
+        self._side_port = SidePort(settings.host, settings.http_port, self._metrics.registry, lambda: self._ready)
+        self.http_port = self._side_port.port
+        await server.start()
+        self._side_port.start()
+        self._server = server
+        if not _is_loopback(settings.host):
+            log.warning("listening on %s without TLS: anyone who reaches it can call it", settings.host)
+        log.info("%s listens on %s:%d, HTTP %d", settings.stage, settings.host, self.port, self.http_port)
+
+    def set_ready(self, ready: bool) -> None:
+        """Tell balancers, probes and watchers whether to send requests; a draining server stays unready."""
+        ready = ready and not self._draining
+        if ready != self._ready:
+            log.info("ready" if ready else "not ready")
+        self._ready = ready
+        self._health.set_ready(ready)
+
+    async def drain(self) -> None:
+        """Become NOT_SERVING, wait for clients to notice, then stop once the requests in flight are done."""
+        self._draining = True
+        self.set_ready(False)
+        log.info("draining")
+        await asyncio.sleep(self._settings.drain_s)
+        self._health.close()
+        self._interceptor.streams.end()
+        await self.stop(self._settings.default_deadline_s)
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Refuse new calls, give those in flight `grace_s` seconds, cancel the rest, free both ports."""
+        if self._server is not None:
+            await self._server.stop(grace_s)
+        if self._side_port is not None:
+            await asyncio.to_thread(self._side_port.close)
+            self._side_port = None
+            log.info("stopped")
+
+    async def serve_until_signal(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once."""
+        signals: asyncio.Queue[str] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, signals.put_nowait, number.name)
+        log.info("received %s", await signals.get())
+        drain, second = asyncio.create_task(self.drain()), asyncio.create_task(signals.get())
+        await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            log.warning("received %s again: stopping at once", second.result())
+            drain.cancel()
+            await self.stop()
+        second.cancel()
+
+
+def _name(handler: grpc.GenericRpcHandler) -> str:
+    if not isinstance(handler, grpc.ServiceRpcHandler):
+        raise TypeError(f"expected a handler of a named service, found {type(handler).__name__}")
+    return str(handler.service_name())
+
+
+def _enable_reflection(server: grpc.aio.Server, services: list[str], pool: DescriptorPool) -> None:
+    for module in (health_pb2, reflection_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server, pool)
+
+
+def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+    address = f"[{host}]:{port}" if ":" in host.strip("[]") else f"{host}:{port}"
+    try:
+        return server.add_insecure_port(address.replace("[[", "[").replace("]]", "]"))
+    except RuntimeError as error:
+        raise ConfigError(f"can't listen on {host}:{port} for gRPC: {_bind_failure(host, port)}") from error
+
+
+def _bind_failure(host: str, port: int) -> str:
+    """Return the system's word on why an address can't be bound, which gRPC only prints."""
+    bare = host.strip("[]")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET) as probe:
+            probe.bind((bare, port))
+    except OSError as error:
+        return error.strerror or str(error)
+    return "the address can't be bound"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

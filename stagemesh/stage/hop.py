@@ -1,0 +1,75 @@
+"""A next hop: another server of the mesh, or a foreign one, behind one balanced channel."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import grpc.aio
+
+from stagemesh.errors import StagemeshError
+from stagemesh.oip import open_inference_pb2 as pb
+from stagemesh.oip.messages import InferRequest, InferResponse
+from stagemesh.oip.service import OipStub
+from stagemesh.rpc.channel import aio_channel
+from stagemesh.rpc.context import outgoing_metadata, remaining
+from stagemesh.rpc.status import from_rpc_error
+
+ROUTE_EXTENSION = "stagemesh_route"
+
+R = TypeVar("R")
+
+
+class Hop:
+    """Calls one stage at one target; deadline, request id and trace of the current call go along."""
+
+    def __init__(self, stage: str, target: str, *, max_message_bytes: int, default_deadline_s: float) -> None:
+        self._stage = stage
+        self._target = target
+        self._default_deadline_s = default_deadline_s
+        self._channel = aio_channel(target, max_message_bytes)
+        self._stub = OipStub(self._channel)
+        self._knows_routes: bool | None = None
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Raises RemoteFailure, Unavailable or DeadlineExceeded, naming the stage that failed."""
+        return InferResponse.decode(await self._call(self._stub.ModelInfer, request.encode()))
+
+    async def knows_routes(self) -> bool:
+        """Whether the server there is one of ours, asked once; False for a foreign OIP server."""
+        if self._knows_routes is None:
+            try:
+                metadata = await self._call(self._stub.ServerMetadata, pb.ServerMetadataRequest())
+                self._knows_routes = ROUTE_EXTENSION in metadata.extensions
+            except StagemeshError as error:
+                if getattr(error, "status", "") != "UNIMPLEMENTED":
+                    raise
+                self._knows_routes = False
+        return self._knows_routes
+
+    async def model_ready(self, model: str) -> bool:
+        """Whether a replica there has the model loaded; False when none can be reached."""
+        try:
+            answer = await self._call(self._stub.ModelReady, pb.ModelReadyRequest(name=model))
+        except StagemeshError:
+            return False
+        return bool(answer.ready)
+
+    async def metadata(self, model: str) -> pb.ModelMetadataResponse:
+        """The model's tensors there. Raises as `infer`."""
+        return await self._call(self._stub.ModelMetadata, pb.ModelMetadataRequest(name=model))
+
+    async def config(self, model: str) -> pb.ModelConfig:
+        """The model's configuration there. Raises as `infer`."""
+        return (await self._call(self._stub.ModelConfig, pb.ModelConfigRequest(name=model))).config
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+    async def _call(self, method: Callable[..., Awaitable[R]], request: object) -> R:
+        left_s = remaining(self._default_deadline_s)
+        try:
+            return await method(request, timeout=left_s, metadata=outgoing_metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self._stage, self._target) from error

@@ -1,0 +1,27 @@
+"""The one thing a service must give the stage layer for a model: something that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stagemesh.oip.signature import Signature
+from stagemesh.oip.tensors import Parameter
+
+Array = npt.NDArray[np.generic]
+Arrays = dict[str, Array]
+
+
+class Runner(Protocol):
+    """A plug-in or a network: arrays in, arrays out, batch first; called in worker threads."""
+
+    def signature(self) -> Signature:
+        """The tensors it takes and gives; shapes start with the batch dimension, -1 is any size."""
+        ...
+
+    def run(self, inputs: Arrays, parameters: Mapping[str, Parameter]) -> Arrays:
+        """Compute one batch. Raises InvalidInput for what the caller got wrong."""
+        ...

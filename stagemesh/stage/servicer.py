@@ -1,0 +1,106 @@
+"""The Open Inference Protocol over a table of models: convert, call, convert back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from importlib.metadata import version as package_version
+
+from stagemesh.errors import StagemeshError
+from stagemesh.oip import open_inference_pb2 as pb
+from stagemesh.oip.messages import InferRequest, encode_stream_response
+from stagemesh.oip.service import OipServicer
+from stagemesh.rpc.context import Identity, call_model
+from stagemesh.rpc.status import call_origin, details_text
+from stagemesh.stage.describe import to_config, to_metadata
+from stagemesh.stage.hop import ROUTE_EXTENSION
+from stagemesh.stage.model import ServedModel
+from stagemesh.stage.model_table import ModelTable, State
+from stagemesh.stage.ordered import in_order
+
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics")
+STREAM_WINDOW = 16
+
+
+class StageServicer(OipServicer):
+    """Serves a ModelTable as one stage; `routes` says whether it advertises that it serves routes."""
+
+    def __init__(self, identity: Identity, table: ModelTable, *, routes: bool = True) -> None:
+        self._identity = identity
+        self._table = table
+        self._extensions = (*EXTENSIONS, ROUTE_EXTENSION) if routes else EXTENSIONS
+
+    async def server_live(self, request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(self, request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=all(entry.state is not State.LOADING for entry in self._table))
+
+    async def server_metadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
+        return pb.ServerMetadataResponse(
+            name=f"stagemesh-{self._identity.stage}", version=package_version("stagemesh"), extensions=self._extensions
+        )
+
+    async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        """Never an error for an unknown or loading model: clients poll this."""
+        try:
+            ready = await self._table.entry(request.name, request.version).served().ready()
+        except StagemeshError:
+            ready = False
+        return pb.ModelReadyResponse(ready=ready)
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        model = self._model(request.name, request.version)
+        return to_metadata(model, await model.signature())
+
+    async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        model = self._model(request.name, request.version)
+        return pb.ModelConfigResponse(config=to_config(model, await model.signature(), await model.max_batch()))
+
+    async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        if request.name:
+            models = [self._model(request.name, request.version)]
+        else:
+            models = [entry.model for entry in self._table if entry.model is not None]
+        return pb.ModelStatisticsResponse(model_stats=[m.statistics.to_proto(m.name, m.version) for m in models])
+
+    async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        entries = [e for e in self._table if e.state is State.READY or not request.ready]
+        return pb.RepositoryIndexResponse(
+            models=[
+                pb.RepositoryIndexResponse.ModelIndex(
+                    name=e.name, version=e.version, state=e.state.value, reason=e.reason
+                )
+                for e in entries
+            ]
+        )
+
+    async def model_infer(self, data: bytes) -> bytes:
+        request = InferRequest.decode(data)
+        model = self._model(request.model_name, request.model_version)
+        started = time.monotonic()
+        span = model.statistics.fail
+        try:
+            response = await model.infer(request)
+            span = model.statistics.success
+        finally:
+            span.add(time.monotonic() - started)
+        return response.encode()
+
+    async def model_stream_infer(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Answers in the order of the requests, up to STREAM_WINDOW of them computed side by side."""
+        async for response in in_order(self._stream_answer, requests, STREAM_WINDOW):
+            yield response
+
+    async def _stream_answer(self, data: bytes) -> bytes:
+        try:
+            return encode_stream_response(await self.model_infer(data))
+        except StagemeshError as error:
+            return encode_stream_response(error=details_text(error, call_origin(self._identity)))
+
+    def _model(self, name: str, version: str) -> ServedModel:
+        entry = self._table.entry(name, version)
+        call_model.set(entry.name)
+        return entry.served()
+
+

@@ -1,0 +1,1 @@
+"""Tests of the protocol: messages, tensors, codec, signatures, service."""
