@@ -22,7 +22,7 @@ up: $(VENV)/.run ## Start the mesh and keep it up until Ctrl-C
 	@$(BIN)/stagemesh up --port-base $(PORT_BASE)
 
 test: $(VENV)/.dev ## Run all tests
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lint: $(VENV)/.dev protos-check ## ruff, mypy --strict, import-linter, generated code up to date
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -26,7 +27,7 @@ class ServerState:
         return self.serving
 
 
-_Questions = tuple[grpc.Future[health_pb2.HealthCheckResponse], grpc.Future[pb.RepositoryIndexResponse]]
+_Questions: TypeAlias = "tuple[grpc.Future[health_pb2.HealthCheckResponse], grpc.Future[pb.RepositoryIndexResponse]]"
 
 
 class Probe:

@@ -102,15 +102,24 @@ def _options(args: argparse.Namespace, places: Sequence[Place]) -> MeshOptions:
 def _wait_until_ready(mesh: LocalMesh, err: Console, timeout_s: float) -> None:
     err.print(f"logs: {mesh.children[0].spec.log.parent}", soft_wrap=True)
     deadline = time.monotonic() + timeout_s
-    with Live(console=err, auto_refresh=False, redirect_stdout=False) as live:
+    with _table(mesh, err) as refresh:
         while not mesh.ready:
             mesh.check()
             if time.monotonic() > deadline:
                 raise MeshFailed(f"not all services are ready after {timeout_s:.0f} s")
-            if err.is_terminal:
-                live.update(mesh_table(err, mesh.children), refresh=True)
             time.sleep(_LOOK_S)
-        live.update(mesh_table(err, mesh.children), refresh=err.is_terminal)
+            refresh()
+
+
+@contextmanager
+def _table(mesh: LocalMesh, err: Console) -> Iterator[Callable[[], None]]:
+    """A table that the yielded function brings up to date; off a terminal, printed once at the end."""
+    if not err.is_terminal:
+        yield lambda: None
+        err.print(mesh_table(err, mesh.children))
+        return
+    with Live(console=err, auto_refresh=False, redirect_stdout=False) as live:
+        yield lambda: live.update(mesh_table(err, mesh.children), refresh=True)
 
 
 def _keep(mesh: LocalMesh, err: Console, places: Sequence[Place]) -> int:

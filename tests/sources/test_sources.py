@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from stagemesh import wheels
 from stagemesh.errors import ConfigError
 from stagemesh.sources import resolve
 
@@ -64,7 +63,7 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("pip was called")
 
-    monkeypatch.setattr(wheels.subprocess, "Popen", refuse)
+    monkeypatch.setattr("stagemesh.wheels.subprocess.Popen", refuse)
 
 
 def contents(cache: Path) -> list[str]:
@@ -131,7 +130,7 @@ def test_a_python_without_pip_is_said(cache: Path, tmp_path: Path, monkeypatch: 
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "$0: No module named pip" >&2; exit 1\n')
     python.chmod(0o755)
-    monkeypatch.setattr(wheels.sys, "executable", str(python))
+    monkeypatch.setattr("stagemesh.wheels.sys.executable", str(python))
     with pytest.raises(ConfigError, match="No module named pip"):
         resolve(SOURCE, SHA256, cache, cache)
 

@@ -12,6 +12,8 @@ from stagemesh.cli.local.commands import ProcessSpec
 from stagemesh.cli.probe import Probe, ServerState
 
 MAX_FAILURES = 5
+# A service says with it that a setting is wrong or a port taken: another start would end the same way.
+_EXIT_CONFIG = 2
 _FIRST_BACKOFF_S = 0.2
 _MAX_BACKOFF_S = 10.0
 _ASK_STARTING_S = 0.25
@@ -123,9 +125,9 @@ class Child:
         self._probe.forget()
         self._failures = 1 if was_ready else self._failures + 1
         end = f"{self.name} (pid {pid}) {_describe_end(code)}"
-        if self._failures >= MAX_FAILURES:
+        if self._failures >= MAX_FAILURES or (code == _EXIT_CONFIG and not was_ready):
             self.state = State.GIVEN_UP
-            self._report(f"{end}; given up after {MAX_FAILURES} starts in a row, log: {self.spec.log}")
+            self._report(f"{end}; given up, log: {self.spec.log}")
             return
         wait = min(_MAX_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** (self._failures - 1))
         self.state, self._next = State.RESTARTING, now + wait
