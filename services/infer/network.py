@@ -89,9 +89,15 @@ class Network:
         return outputs
 
     def warm_up(self, batch_sizes: Iterable[int]) -> None:
-        """Run a grey image at each batch size, so that no request pays for what is done the first time."""
+        """Run a grey image at each batch size, so that no request pays for what is done the first time.
+
+        Raises ConfigError where the network can't run one of them.
+        """
         for batch in batch_sizes:
-            self.run({INPUT: np.full((batch, *self._sizes[0], 3), 127, np.uint8)}, {})
+            try:
+                self.run({INPUT: np.full((batch, *self._sizes[0], 3), 127, np.uint8)}, {})
+            except StageFailed as error:
+                raise ConfigError(f"{self._folder.name}: warm-up with a batch of {batch}: {error}") from error
 
     def _compute(self, module: nn.Module, image: npt.NDArray[np.generic]) -> Arrays:
         try:

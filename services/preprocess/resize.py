@@ -31,11 +31,14 @@ def draw(
 ) -> None:
     """Resize `placement.source` of `pixels` [h, w, 3] onto its target in `out` [H, W, 3]; the rest becomes `pad`.
 
-    Only "area" averages when it shrinks; the others sample, as most networks were trained.
+    Only "area" averages, where the photo shrinks along both axes; else it is "linear". The others sample, as most
+    networks were trained.
     """
     source, target = placement.source, placement.target
     cropped = pixels[source.y : source.y + source.height, source.x : source.x + source.width]
     room = out[target.y : target.y + target.height, target.x : target.x + target.width]
     if room.shape != out.shape:
         out[:] = pad
+    if interpolation == "area" and min(placement.scale) < 1:
+        interpolation = "linear"  # where it enlarges, OpenCV's area mode moves the picture by a part of a pixel
     room[:] = cv2.resize(cropped, (target.width, target.height), interpolation=_FLAGS[interpolation])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--concurrency", type=_positive, default=_CONCURRENCY, metavar="N", help="requests in flight at once"
     )
     parser.add_argument(
-        "--deadline", type=float, default=DEFAULT_DEADLINE_S, metavar="S", help="seconds for each request"
+        "--deadline", type=_seconds, default=DEFAULT_DEADLINE_S, metavar="S", help="seconds for each request"
     )
     parser.set_defaults(run=run)
 
@@ -105,3 +106,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+    return seconds

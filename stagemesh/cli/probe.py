@@ -80,4 +80,7 @@ class Probe:
 
 
 def _describe(error: Exception) -> str:
-    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else str(error)
+    if not isinstance(error, grpc.Call):
+        return str(error)
+    # gRPC's text names every address and layer on the way to the cause, which comes last.
+    return f"{error.code().name}: {(error.details() or '').rsplit(': ', 1)[-1]}"

@@ -39,7 +39,7 @@ def server_options(settings: ServiceSettings) -> list[Option]:
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # By default a second server binds the same port silently and takes a share of the calls.
         ("grpc.so_reuseport", 0),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
         # Clients look for new addresses only when a connection ends; gRPC spreads the age by ± 10 %.
         ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", _NO_LIMIT_MS),
@@ -82,18 +82,26 @@ class Server:
     async def start(self) -> None:
         """Listen on both ports. Raises ConfigError naming the address that can't be listened on."""
         settings = self._settings
+        self._side_port = SidePort(settings.host, settings.http_port, self._metrics.registry, lambda: self._ready)
+        self.http_port = self._side_port.port
         server = grpc.aio.server(interceptors=[self._interceptor], options=server_options(settings))
         server.add_generic_rpc_handlers((*self._handlers, self._health.handler()))
         _enable_reflection(server, [_name(handler) for handler in self._handlers], self._pool)
-        self.port = _bind(server, settings.host, settings.port)
-        self._side_port = SidePort(settings.host, settings.http_port, self._metrics.registry, lambda: self._ready)
-        self.http_port = self._side_port.port
+        try:
+            self.port = _bind(server, settings.host, settings.port)
+        except ConfigError:
+            self._side_port.close()
+            raise
         await server.start()
         self._side_port.start()
         self._server = server
-        if not _is_loopback(settings.host):
-            log.warning("listening on %s without TLS: anyone who reaches it can call it", settings.host)
-        log.info("%s listens on %s:%d, HTTP %d", settings.stage, settings.host, self.port, self.http_port)
+        self._announce()
+
+    def _announce(self) -> None:
+        host, stage = self._settings.host, self._settings.stage
+        if not _is_loopback(host):
+            log.warning("listening on %s without TLS: anyone who reaches it can call it", host)
+        log.info("%s listens on %s:%d, HTTP on %d", stage, host, self.port, self.http_port)
 
     def set_ready(self, ready: bool) -> None:
         """Tell balancers, probes and watchers whether to send requests; a draining server stays unready."""
@@ -131,11 +139,13 @@ class Server:
         log.info("received %s", await signals.get())
         drain, second = asyncio.create_task(self.drain()), asyncio.create_task(signals.get())
         await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
-        if not drain.done():
+        if drain.done():
+            second.cancel()
+            await drain
+        else:
             log.warning("received %s again: stopping at once", second.result())
             drain.cancel()
             await self.stop()
-        second.cancel()
 
 
 def _name(handler: grpc.GenericRpcHandler) -> str:
@@ -152,22 +162,16 @@ def _enable_reflection(server: grpc.aio.Server, services: list[str], pool: Descr
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
-    address = f"[{host}]:{port}" if ":" in host.strip("[]") else f"{host}:{port}"
-    try:
-        return server.add_insecure_port(address.replace("[[", "[").replace("]]", "]"))
-    except RuntimeError as error:
-        raise ConfigError(f"can't listen on {host}:{port} for gRPC: {_bind_failure(host, port)}") from error
-
-
-def _bind_failure(host: str, port: int) -> str:
-    """Return the system's word on why an address can't be bound, which gRPC only prints."""
     bare = host.strip("[]")
     try:
+        # gRPC keeps the system's word on a failure to itself, so a plain socket asks first.
         with socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((bare, port))
-    except OSError as error:
-        return error.strerror or str(error)
-    return "the address can't be bound"
+        return server.add_insecure_port(f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}")
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"can't listen on {host}:{port} for gRPC: {reason}") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import grpc.aio
 
-from stagemesh.errors import StagemeshError
+from stagemesh.errors import StagemeshError, StageFailed
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.messages import InferRequest, InferResponse
 from stagemesh.oip.service import OipStub
@@ -32,8 +32,15 @@ class Hop:
         self._knows_routes: bool | None = None
 
     async def infer(self, request: InferRequest) -> InferResponse:
-        """Raises RemoteFailure, Unavailable or DeadlineExceeded, naming the stage that failed."""
-        return InferResponse.decode(await self._call(self._stub.ModelInfer, request.encode()))
+        """Raises RemoteFailure, Unavailable or DeadlineExceeded, naming the stage that failed.
+
+        An answer that is no inference response, as of a foreign server, is a StageFailed.
+        """
+        data = await self._call(self._stub.ModelInfer, request.encode())
+        try:
+            return InferResponse.decode(data)
+        except StagemeshError as error:
+            raise StageFailed(f"stage '{self._stage}' at {self._target} answered: {error}") from error
 
     async def knows_routes(self) -> bool:
         """Whether the server there is one of ours, asked once; False for a foreign OIP server."""

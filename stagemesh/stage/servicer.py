@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from importlib.metadata import version as package_version
 
 from stagemesh.errors import StagemeshError
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.messages import InferRequest, encode_stream_response
 from stagemesh.oip.service import OipServicer
+from stagemesh.oip.wire import LENGTH, fields
 from stagemesh.rpc.context import Identity, call_model
 from stagemesh.rpc.status import call_origin, details_text
 from stagemesh.stage.describe import to_config, to_metadata
@@ -76,7 +78,11 @@ class StageServicer(OipServicer):
         )
 
     async def model_infer(self, data: bytes) -> bytes:
-        request = InferRequest.decode(data)
+        try:
+            request = InferRequest.decode(data)
+        except StagemeshError:
+            self._note_model(data)
+            raise
         model = self._model(request.model_name, request.model_version)
         started = time.monotonic()
         span = model.statistics.fail
@@ -99,8 +105,19 @@ class StageServicer(OipServicer):
             return encode_stream_response(error=details_text(error, call_origin(self._identity)))
 
     def _model(self, name: str, version: str) -> ServedModel:
-        entry = self._table.entry(name, version)
-        call_model.set(entry.name)
-        return entry.served()
+        # Known by its name already, so that an error about the version names the model too.
+        call_model.set(self._table.entry(name).name)
+        return self._table.entry(name, version).served()
+
+    def _note_model(self, data: bytes) -> None:
+        """Find which model a request that can't be decoded is for, so that its error names it."""
+        with suppress(StagemeshError):
+            call_model.set(self._table.entry(_model_name(data)).name)
 
 
+def _model_name(data: bytes) -> str:
+    """Raises InvalidInput where the message breaks off before the name."""
+    for field in fields(data):
+        if field.number == pb.ModelInferRequest.MODEL_NAME_FIELD_NUMBER and field.wire_type == LENGTH:
+            return data[field.payload : field.end].decode(errors="replace")
+    return ""

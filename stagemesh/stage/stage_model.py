@@ -106,7 +106,10 @@ class StageModel(ServedModel):
         self.statistics.compute_infer.add(answer.compute_s)
         self._metrics.queue_seconds.observe(answer.queue_s)
         started = time.monotonic()
-        outputs = {name: Tensor.from_numpy(array) for name, array in answer.outputs.items()}
+        try:
+            outputs = {name: Tensor.from_numpy(array) for name, array in answer.outputs.items()}
+        except InvalidInput as error:
+            raise StageFailed(f"an output of {type(self._runner).__name__} can't be sent: {error}") from error
         self.statistics.compute_output.add(time.monotonic() - started)
         return outputs
 

@@ -1,20 +1,16 @@
-"""Servers of another process, and both clients behind one face."""
+"""Both clients behind one face, and servers to connect them to."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stagemesh import AsyncClient, Client
-
-SERVER = Path(__file__).parent / "oip_server.py"
+from tests.client.servers import serve
 
 
 class AnyClient:
@@ -34,26 +30,18 @@ class AnyClient:
         return call
 
 
-def serve(*arguments: str) -> Iterator[str]:
-    command = [sys.executable, str(SERVER), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout
-        try:
-            yield f"127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """`host:port` of a ready server."""
-    yield from serve()
+    with serve() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def unready_server() -> Iterator[str]:
     """`host:port` of a server that stays NOT_SERVING."""
-    yield from serve("not-ready")
+    with serve("not-ready") as address:
+        yield address
 
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])

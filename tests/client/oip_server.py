@@ -1,7 +1,8 @@
 """An Open Inference Protocol server to test clients with; prints its port, serves until SIGTERM.
 
-Models: `echo` answers its inputs as outputs, `slow` sleeps `parameters['sleep_s']` first; a request with
-parameter `fail` is refused. `python oip_server.py not-ready` serves, but never becomes ready.
+Models: `echo` answers its inputs as outputs, `slow` sleeps `parameters['sleep_s']` first, `labels` answers
+`top_k` of two classes. A request with parameter `fail`, or with a photo that is b"bad", is refused.
+`python oip_server.py not-ready` serves, but never becomes ready.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 
+import numpy as np
+
 from stagemesh.errors import InvalidInput, UnknownModel
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.messages import InferRequest, InferResponse, encode_stream_response
 from stagemesh.oip.service import OipServicer, oip_handler
+from stagemesh.oip.tensors import Tensor
 from stagemesh.rpc.context import Identity, call_model
 from stagemesh.rpc.server import Server
 from stagemesh.settings import ServiceSettings
 from stagemesh.telemetry import Metrics
 
-MODELS = ("echo", "slow")
+MODELS = ("echo", "slow", "labels")
 TensorMetadata = pb.ModelMetadataResponse.TensorMetadata
 
 
@@ -66,7 +70,11 @@ class EchoServicer(OipServicer):
         self._enter(request.model_name)
         if "fail" in request.parameters:
             raise InvalidInput("expected no parameter 'fail', found one")
+        if any(b"bad" in bytes(tensor.raw) for tensor in request.inputs.values()):
+            raise InvalidInput("image 0: expected a photo, found b'bad'")
         await asyncio.sleep(float(request.parameters.get("sleep_s", 0)))
+        if request.model_name == "labels":
+            return InferResponse("labels", _labels(request), "1", request.id).encode()
         wanted = request.outputs or tuple(request.inputs)
         outputs = {name: request.inputs[name] for name in wanted}
         return InferResponse(request.model_name, outputs, "1", request.id, request.parameters).encode()
@@ -80,6 +88,16 @@ class EchoServicer(OipServicer):
         if model not in MODELS:
             raise UnknownModel(f"no model '{model}'")
         call_model.set(model)
+
+
+def _labels(request: InferRequest) -> dict[str, Tensor]:
+    count = int(request.parameters.get("top_k", 2))
+    arrays = {
+        "labels": np.array([[b"espresso", b"[cup]"]], dtype=object),
+        "scores": np.array([[0.75, 0.25]], np.float32),
+        "class_ids": np.array([[967, 968]], np.int32),
+    }
+    return {name: Tensor.from_numpy(array[:, :count]) for name, array in arrays.items()}
 
 
 async def main() -> None:

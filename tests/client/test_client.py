@@ -91,12 +91,12 @@ async def test_questions(connect: Connect, server: str) -> None:
     client = connect(server)
     assert await client.live() and await client.ready()
     assert await client.model_ready("echo") and not await client.model_ready("other")
-    assert [(model.name, model.ready) for model in await client.models()] == [("echo", True), ("slow", True)]
+    assert [model.name for model in await client.models() if model.ready] == ["echo", "slow", "labels"]
     metadata = await client.metadata("echo")
     assert (metadata.name, metadata.versions, metadata.platform) == ("echo", ("1",), "echo")
     assert [(t.name, t.datatype, t.shape) for t in metadata.inputs] == [("image", "BYTES", (-1,))]
     assert (await client.config("echo")).max_batch_size == 4
-    assert [s.name for s in await client.statistics()] == ["echo", "slow"]
+    assert [s.name for s in await client.statistics()] == ["echo", "slow", "labels"]
     assert [s.name for s in await client.statistics("slow")] == ["slow"]
 
 
@@ -149,7 +149,7 @@ async def test_nobody_at_the_target_is_unavailable_and_named(connect: Connect) -
 async def test_a_server_that_is_not_ready_still_answers_questions(connect: Connect, unready_server: str) -> None:
     client = connect(unready_server)
     assert await client.live() and not await client.ready()
-    assert [(m.state, m.reason) for m in await client.models()] == [("LOADING", "fetching weights")] * 2
+    assert [(m.state, m.reason) for m in await client.models()] == [("LOADING", "fetching weights")] * 3
 
 
 def test_the_blocking_client_is_a_context_manager(server: str) -> None:

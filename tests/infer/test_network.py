@@ -129,6 +129,8 @@ def test_another_batch_than_asked_fails(load_toy: MakeToy) -> None:
     network = load_toy(module_of("return x[:2]"))
     with pytest.raises(StageFailed, match=r"expected 3 samples, got shape \[2, 3, 8, 8\]"):
         network.run({"image": IMAGE}, {})
+    with pytest.raises(ConfigError, match=r"warm-up with a batch of 16: .*expected 16 samples"):
+        network.warm_up([1, 16])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from stagemesh.oip.messages import (
     decode_stream_response,
     encode_stream_response,
 )
-from stagemesh.oip.tensors import Tensor
+from stagemesh.oip.tensors import Parameter, Tensor
 
 from .foreign import KSERVE, TRITON, foreign_class
 from .strategies import arrays, requests, responses, same
@@ -44,7 +44,7 @@ def test_stream_response_round_trip(response: bytes, error: str) -> None:
 
 @given(requests)
 def test_request_is_what_triton_writes(request: InferRequest) -> None:
-    message = foreign_class(TRITON, "ModelInferRequest").FromString(request.encode())
+    message: Any = foreign_class(TRITON, "ModelInferRequest").FromString(request.encode())
     assert_same(message, request, message.inputs, request.inputs, message.raw_input_contents)
     assert [output.name for output in message.outputs] == list(request.outputs)
     assert InferRequest.decode(message.SerializeToString()) == request
@@ -52,7 +52,7 @@ def test_request_is_what_triton_writes(request: InferRequest) -> None:
 
 @given(responses)
 def test_response_is_what_triton_writes(response: InferResponse) -> None:
-    message = foreign_class(TRITON, "ModelInferResponse").FromString(response.encode())
+    message: Any = foreign_class(TRITON, "ModelInferResponse").FromString(response.encode())
     assert_same(message, response, message.outputs, response.outputs, message.raw_output_contents)
     assert InferResponse.decode(message.SerializeToString()) == response
 
@@ -104,7 +104,7 @@ def test_no_contents_for_no_elements(name: str) -> None:
 
 
 def test_parameters_keep_their_types() -> None:
-    values = {"a": True, "b": 1, "c": 1.0, "d": "1", "e": 2**63, "f": -(2**63), "g": False}
+    values: dict[str, Parameter] = {"a": True, "b": 1, "c": 1.0, "d": "1", "e": 2**63, "f": -(2**63), "g": False}
     found = InferRequest.decode(InferRequest("m", {}, parameters=values).encode()).parameters
     assert {name: (type(value), value) for name, value in found.items()} == {
         name: (type(value), value) for name, value in values.items()

@@ -13,7 +13,7 @@ from stagemesh.errors import ConfigError
 from stagemesh.plugins import Kind, Plugin, load_from_file, load_plugin
 from stagemesh.repository import ModelFolder
 
-PLUGIN = '''
+PLUGIN = """
 from __future__ import annotations
 from dataclasses import dataclass
 from stagemesh.oip.signature import Signature, TensorSpec
@@ -40,7 +40,7 @@ class Picky(Gain):
 
 class Other:
     pass
-'''
+"""
 
 
 @pytest.fixture

@@ -44,10 +44,10 @@ def echo_handler(answer: Answer = echo, parse: Callable[[bytes], Any] | None = N
             yield await answer(request)
 
     methods: dict[str, Any] = {
-        "Unary": grpc.unary_unary_rpc_method_handler(unary, parse),  # type: ignore[arg-type]
-        "Split": grpc.unary_stream_rpc_method_handler(split),  # type: ignore[arg-type]
-        "Join": grpc.stream_unary_rpc_method_handler(join),  # type: ignore[arg-type]
-        "Stream": grpc.stream_stream_rpc_method_handler(stream),  # type: ignore[arg-type]
+        "Unary": grpc.unary_unary_rpc_method_handler(unary, parse),
+        "Split": grpc.unary_stream_rpc_method_handler(split),
+        "Join": grpc.stream_unary_rpc_method_handler(join),
+        "Stream": grpc.stream_stream_rpc_method_handler(stream),
     }
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 

@@ -52,6 +52,15 @@ def sample(server: Server, name: str, **labels: str) -> float:
     return server._metrics.registry.get_sample_value(name, {"stage": "echo", **labels}) or 0.0
 
 
+async def counted(server: Server, code: str) -> None:
+    """Wait until one call ended with `code`."""
+    for _ in range(250):
+        if sample(server, "stagemesh_requests_total", model="", code=code) == 1:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"no call was counted as {code}")
+
+
 @pytest.mark.parametrize(("name", "kind"), KINDS)
 async def test_every_kind_answers_and_is_counted(name: str, kind: str) -> None:
     async with running() as server:
@@ -120,7 +129,7 @@ async def test_an_aborted_call_keeps_the_status_it_chose() -> None:
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
         raise AssertionError("abort raises")
 
-    methods = {"Unary": grpc.unary_unary_rpc_method_handler(refuse)}  # type: ignore[arg-type]
+    methods: dict[str, Any] = {"Unary": grpc.unary_unary_rpc_method_handler(refuse)}
     handler = grpc.method_handlers_generic_handler("mesh.test.Echo", methods)
     async with running(handler=handler) as server:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -158,8 +167,7 @@ async def test_cancelling_reaches_the_handler_and_is_counted(kind: tuple[str, st
         assert sample(server, "stagemesh_in_flight") == 1
         task.cancel()
         await asyncio.wait_for(cancelled.wait(), 10)
-        await asyncio.sleep(0.05)
-        assert sample(server, "stagemesh_requests_total", model="", code="CANCELLED") == 1
+        await counted(server, "CANCELLED")
         assert sample(server, "stagemesh_in_flight") == 0
 
 
@@ -169,12 +177,7 @@ async def test_an_idle_stream_that_is_cancelled_counts_as_cancelled() -> None:
         await stream.write(b"one")
         assert await stream.read() == b"one"
         stream.cancel()
-        for _ in range(100):
-            await asyncio.sleep(0.02)
-            if sample(server, "stagemesh_requests_total", model="", code="CANCELLED"):
-                break
-        else:
-            pytest.fail("the cancelled stream was not counted")
+        await counted(server, "CANCELLED")
 
 
 async def test_the_handler_sees_request_id_trace_and_deadline() -> None:
@@ -209,8 +212,8 @@ async def test_more_calls_than_allowed_are_refused_with_a_delay() -> None:
     async with running(answer, max_in_flight=3) as server, aio_channel(f"127.0.0.1:{server.port}") as channel:
         unary = method(channel)
         calls = [asyncio.create_task(_outcome(unary)) for _ in range(8)]
-        while sum(task.done() for task in calls) < 5:
-            await asyncio.sleep(0.01)
+        for _, done in zip(range(5), asyncio.as_completed(calls), strict=False):
+            assert isinstance(await done, grpc.RpcError)
         release.set()
         refused = [result for result in await asyncio.gather(*calls) if isinstance(result, grpc.RpcError)]
         assert len(refused) == 5

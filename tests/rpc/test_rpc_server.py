@@ -14,15 +14,15 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from echo_mesh import IDENTITY, SERVICE, echo_handler, echo_process, free_settings, method, running
+from echo_mesh import IDENTITY, echo_handler, echo_process, free_settings, method, running
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from stagemesh.errors import ConfigError
 from stagemesh.oip.open_inference_pb2 import POOL
-from stagemesh.oip.service import SERVICE_NAME
-from stagemesh.rpc.channel import MAX_MESSAGE_BYTES, aio_channel, sync_channel
+from stagemesh.oip.service import SERVICE_NAME, OipServicer, oip_handler
+from stagemesh.rpc.channel import aio_channel, sync_channel
 from stagemesh.rpc.server import Server
 from stagemesh.telemetry import Metrics
 
@@ -55,7 +55,7 @@ async def test_a_port_in_use_is_an_error_that_names_the_address(which: str) -> N
 
 async def test_a_host_that_is_not_ours_is_an_error() -> None:
     server = Server(IDENTITY, free_settings(host="192.0.2.1"), Metrics("echo"), [echo_handler()])
-    with pytest.raises(ConfigError, match=r"192\.0\.2\.1:0 for gRPC: Cannot assign"):
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1:0 for HTTP: Cannot assign"):
         await server.start()
 
 
@@ -70,20 +70,15 @@ async def test_listening_beyond_loopback_is_warned_of(caplog: pytest.LogCaptureF
 
 
 async def test_health_follows_readiness_and_liveness_does_not() -> None:
-    async with running() as server, aio_channel(f"127.0.0.1:{server.port}") as channel:
-        for name in ("", SERVICE_NAME, "liveness"):
-            assert await status_of(channel, name) == SERVING
-        server.set_ready(False)
-    async with running() as server:
-        server.set_ready(False)
-        # A balanced channel sends nothing to a server that is not serving.
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            assert await status_of(channel, "") == NOT_SERVING
-            assert await status_of(channel, SERVICE_NAME) == NOT_SERVING
+    async with running() as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        for ready, status in ((True, SERVING), (False, NOT_SERVING)):
+            server.set_ready(ready)
+            assert await status_of(channel, "") == status
+            assert await status_of(channel, SERVICE_NAME) == status
             assert await status_of(channel, "liveness") == SERVING
-            with pytest.raises(grpc.aio.AioRpcError, match="found 'nobody'") as caught:
-                await status_of(channel, "nobody")
-            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.aio.AioRpcError, match="found 'nobody'") as caught:
+            await status_of(channel, "nobody")
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_watchers_hear_of_changes_after_another_watcher_left() -> None:
@@ -98,10 +93,8 @@ async def test_watchers_hear_of_changes_after_another_watcher_left() -> None:
 
 
 async def test_reflection_lists_and_describes_every_service() -> None:
-    from stagemesh.oip import service as oip
-
-    servicer = type("Servicer", (oip.OipServicer,), {n: None for n in oip.OipServicer.__abstractmethods__})()
-    async with running(handler=oip.oip_handler(servicer)) as server:
+    methods = dict.fromkeys(OipServicer.__abstractmethods__)
+    async with running(handler=oip_handler(type("Servicer", (OipServicer,), methods)())) as server:
         found = await asyncio.to_thread(_reflected, f"127.0.0.1:{server.port}")
     expected = {method.name for method in POOL.FindServiceByName(SERVICE_NAME).methods}
     assert found[SERVICE_NAME] == expected
@@ -115,8 +108,7 @@ def _reflected(target: str) -> dict[str, set[str]]:
         database = ProtoReflectionDescriptorDatabase(channel)
         pool = DescriptorPool(database)
         return {
-            name: {method.name for method in pool.FindServiceByName(name).methods}
-            for name in database.get_services()
+            name: {method.name for method in pool.FindServiceByName(name).methods} for name in database.get_services()
         }
 
 
@@ -211,10 +203,3 @@ def test_a_second_signal_stops_at_once() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=5) == 0
         call.cancel()
-
-
-def test_the_default_cap_is_the_same_on_both_ends() -> None:
-    from stagemesh.settings import ServiceSettings
-
-    assert ServiceSettings().max_message_bytes == MAX_MESSAGE_BYTES
-    assert SERVICE in echo_handler().service_name()  # type: ignore[attr-defined]

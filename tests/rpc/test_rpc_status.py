@@ -129,6 +129,5 @@ async def _call(target: str, client: str) -> Any:
             return caught.value
     with sync_channel(target) as blocking:
         future = method(blocking).future(b"x")
-        while not future.done():
-            await asyncio.sleep(0.01)
+        assert isinstance(await asyncio.to_thread(future.exception), grpc.RpcError)
         return future

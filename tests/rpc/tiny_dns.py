@@ -51,7 +51,6 @@ class TinyDns:
         self.questions += kind == _TYPE_A
         head = query[:2] + struct.pack("!5H", _ANSWER_FLAGS, 1, len(addresses), 0, 0)
         records = (
-            struct.pack("!HHHIH", _NAME_POINTER, _TYPE_A, 1, 0, 4) + socket.inet_aton(address)
-            for address in addresses
+            struct.pack("!HHHIH", _NAME_POINTER, _TYPE_A, 1, 0, 4) + socket.inet_aton(address) for address in addresses
         )
         return head + query[12:end] + b"".join(records)

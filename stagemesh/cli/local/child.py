@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -80,8 +81,8 @@ class Child:
 
     def kill(self) -> None:
         """End the process and whatever it started."""
-        if self._process and self.running():
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process:
+            _kill_group(self._process.pid)
             self._process.wait()
 
     def running(self) -> bool:
@@ -89,7 +90,8 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def close(self) -> None:
-        """Note that the process was stopped on purpose."""
+        """End what a process stopped on purpose has left behind."""
+        self.kill()
         self._probe.close()
         if self.state is not State.GIVEN_UP:
             self.state = State.STOPPED
@@ -121,6 +123,7 @@ class Child:
 
     def _ended(self, code: int, now: float) -> None:
         pid, was_ready = self.pid, self.state in (State.READY, State.NOT_READY)
+        self.kill()
         self._process, self.server = None, ServerState()
         self._probe.forget()
         self._failures = 1 if was_ready else self._failures + 1
@@ -149,6 +152,12 @@ class Child:
         elif not ready and self.state is State.READY:
             self._report(f"{self.name} (pid {self.pid}) is not ready any more")
             self.state = State.NOT_READY
+
+
+def _kill_group(leader: int) -> None:
+    """Kill a process and its children, or those it left when it ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _describe_end(code: int) -> str:
