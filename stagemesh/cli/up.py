@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 from rich.live import Live
@@ -87,9 +89,11 @@ def _options(args: argparse.Namespace, places: Sequence[Place]) -> MeshOptions:
     repository = args.repository or checkout / "models"
     if not repository.is_dir():
         raise ConfigError(f"model repository: expected a folder, found nothing at {repository}")
-    port = next(place.port for place in places if place.service == "gateway")
-    log_dir = args.log_dir or default_cache() / "logs" / f"gateway-{port}"
-    log_dir.mkdir(parents=True, exist_ok=True)
+    log_dir = args.log_dir or _default_log_dir(places)
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"log dir: expected a folder that can be made, found {error}") from error
     return MeshOptions(
         checkout=checkout,
         repository=repository.resolve(),
@@ -97,6 +101,11 @@ def _options(args: argparse.Namespace, places: Sequence[Place]) -> MeshOptions:
         models=args.models,
         log_format=args.log_format,
     )
+
+
+def _default_log_dir(places: Sequence[Place]) -> Path:
+    cache = Path(os.environ.get("STAGEMESH_CACHE") or default_cache())
+    return cache / "logs" / str(places[0].base)
 
 
 def _wait_until_ready(mesh: LocalMesh, err: Console, timeout_s: float) -> None:
@@ -122,7 +131,7 @@ def _table(mesh: LocalMesh, err: Console) -> Iterator[Callable[[], None]]:
         yield lambda: live.update(mesh_table(err, mesh.children), refresh=True)
 
 
-def _keep(mesh: LocalMesh, err: Console, places: Sequence[Place]) -> int:
+def _keep(mesh: LocalMesh, err: Console, places: Sequence[Place]) -> NoReturn:
     doors = [place for place in places if place.service == "gateway"]
     addresses = ", ".join(place.address for place in doors)
     err.print(

@@ -23,7 +23,7 @@ from stagemesh.oip.service import OipStub
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
 START_S = 90
-_LISTENS = re.compile(r"listens on (?P<host>\S+):(?P<port>\d+), HTTP (?P<http>\d+)")
+_LISTENS = re.compile(r"listens on (?P<host>\S+):(?P<port>\d+), HTTP (?:on )?(?P<http>\d+)")
 
 
 class ServiceProcess:

@@ -169,6 +169,7 @@ async def test_drain_finishes_what_is_in_flight_and_frees_the_ports() -> None:
         await asyncio.wait_for(drain, 10)
         for port in (server.port, server.http_port):
             with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("127.0.0.1", port))
         await channel.close()
 
@@ -203,3 +204,10 @@ def test_a_second_signal_stops_at_once() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=5) == 0
         call.cancel()
+
+
+async def test_a_second_server_takes_no_share_of_a_port() -> None:
+    async with running() as first:
+        stock = grpc.aio.server(options=[("grpc.so_reuseport", 1)])
+        with pytest.raises(RuntimeError, match="Failed to bind"):
+            stock.add_insecure_port(f"127.0.0.1:{first.port}")
