@@ -51,6 +51,9 @@ class Pipeline(ServedModel):
     async def ready(self) -> bool:
         return all([await hop.model_ready(self.name) for hop in self._hops])
 
+    async def close(self) -> None:
+        """Nothing of its own: the hops belong to the service."""
+
 
 def _specs(tensors: Iterable[pb.ModelMetadataResponse.TensorMetadata]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(t.name, t.datatype, tuple(t.shape)) for t in tensors)

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from stagemesh.cli import console, infer, models, status, up
+from stagemesh.cli import console, fetch, infer, models, status, up
 from stagemesh.errors import ConfigError, StagemeshError
 
 _INTERRUPTED = 130
@@ -43,7 +43,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if follow_up:
         args.then = parser.parse_args(follow_up)
         if args.then.run is up.run:
-            parser.error("after `up --`: expected infer, models or status, found up")
+            parser.error("after `up --`: expected another verb, found up")
     return args
 
 
@@ -59,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="stagemesh", description="A mesh of gRPC inference stages.", allow_abbrev=False
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (up, status, models, infer):
+    for verb in (up, status, models, infer, fetch):
         verb.add_parser(verbs)
     return parser

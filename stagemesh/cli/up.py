@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +15,12 @@ from rich.console import Console
 from rich.live import Live
 
 from stagemesh.cli import console, flags
+from stagemesh.cli.fetch import cache_folder, fetch
 from stagemesh.cli.local.commands import MeshOptions, find_checkout, process_specs
 from stagemesh.cli.local.mesh import LocalMesh, MeshFailed
 from stagemesh.cli.local.ports import Place, check_free, parse_replicas, plan, plan_free, targets
 from stagemesh.cli.local.view import mesh_table
 from stagemesh.errors import ConfigError
-from stagemesh.settings import default_cache
 
 _LOOK_S = 0.2
 _READY_TIMEOUT_S = 900.0
@@ -59,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     """Keep the mesh up until a signal comes or the following verb is done."""
     err = console.err()
     places = _places(args)
-    mesh = LocalMesh(process_specs(places, _options(args, places)), lambda line: err.print(line, soft_wrap=True))
+    options = _options(args, places)
+    # Here, where a progress bar can be seen; the services then find their files in the cache.
+    fetch(options.repository, options.model_names, cache_folder())
+    mesh = LocalMesh(process_specs(places, options), lambda line: err.print(line, soft_wrap=True))
     try:
         with _stop_signals(_interrupt), mesh:
             try:
@@ -89,7 +91,7 @@ def _options(args: argparse.Namespace, places: Sequence[Place]) -> MeshOptions:
     repository = args.repository or checkout / "models"
     if not repository.is_dir():
         raise ConfigError(f"model repository: expected a folder, found nothing at {repository}")
-    log_dir = args.log_dir or _default_log_dir(places)
+    log_dir = args.log_dir or cache_folder() / "logs" / str(places[0].base)
     try:
         log_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,14 +100,9 @@ def _options(args: argparse.Namespace, places: Sequence[Place]) -> MeshOptions:
         checkout=checkout,
         repository=repository.resolve(),
         log_dir=log_dir.resolve(),
-        models=args.models,
+        model_names=tuple(name.strip() for name in args.models.split(",") if name.strip()),
         log_format=args.log_format,
     )
-
-
-def _default_log_dir(places: Sequence[Place]) -> Path:
-    cache = Path(os.environ.get("STAGEMESH_CACHE") or default_cache())
-    return cache / "logs" / str(places[0].base)
 
 
 def _wait_until_ready(mesh: LocalMesh, err: Console, timeout_s: float) -> None:

@@ -22,9 +22,7 @@ def to_metadata(model: ServedModel, signature: Signature) -> pb.ModelMetadataRes
 
 
 def _tensors(specs: Iterable[TensorSpec]) -> list[pb.ModelMetadataResponse.TensorMetadata]:
-    return [
-        pb.ModelMetadataResponse.TensorMetadata(name=s.name, datatype=s.datatype, shape=s.shape) for s in specs
-    ]
+    return [pb.ModelMetadataResponse.TensorMetadata(name=s.name, datatype=s.datatype, shape=s.shape) for s in specs]
 
 
 def to_config(model: ServedModel, signature: Signature, max_batch: int) -> pb.ModelConfig:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import grpc.aio
 
-from stagemesh.errors import StagemeshError, StageFailed
+from stagemesh.errors import StageFailed, StagemeshError
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.messages import InferRequest, InferResponse
 from stagemesh.oip.service import OipStub

@@ -43,6 +43,7 @@ class ServedModel(ABC):
         """Whether a request would find everything it needs."""
         return True
 
+    @abstractmethod
     async def close(self) -> None:
         """Give everything back; requests that wait fail with Unavailable."""
 
@@ -70,7 +71,5 @@ def select_outputs(outputs: dict[str, Tensor], wanted: Sequence[str]) -> dict[st
         return outputs
     unknown = [name for name in wanted if name not in outputs]
     if unknown:
-        raise InvalidInput(
-            f"unexpected inference output '{unknown[0]}', expected some of {', '.join(outputs)}"
-        )
+        raise InvalidInput(f"unexpected inference output '{unknown[0]}', expected some of {', '.join(outputs)}")
     return {name: outputs[name] for name in wanted}

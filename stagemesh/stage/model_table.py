@@ -67,13 +67,10 @@ class ModelTable:
         entry = self._entries.get(name)
         if entry is None:
             known = ", ".join(sorted(self._entries)) or "none"
-            raise UnknownModel(
-                f"Request for unknown model: '{name[:80]}' is not found, expected one of: {known}"
-            )
+            raise UnknownModel(f"Request for unknown model: '{name[:80]}' is not found, expected one of: {known}")
         if version and version != entry.version:
             raise UnknownModel(
-                f"Request for unknown model: '{name}' version {version} is not found, "
-                f"expected version {entry.version}",
+                f"Request for unknown model: '{name}' version {version} is not found, expected version {entry.version}",
                 reason="UNKNOWN_VERSION",
             )
         return entry

@@ -10,9 +10,7 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-async def in_order(
-    answer: Callable[[Q], Awaitable[A]], questions: AsyncIterator[Q], window: int
-) -> AsyncIterator[A]:
+async def in_order(answer: Callable[[Q], Awaitable[A]], questions: AsyncIterator[Q], window: int) -> AsyncIterator[A]:
     """Yield `answer` of each question, in order; at most `window` are under way or unread at once.
 
     Leaving the iteration early cancels what is under way.

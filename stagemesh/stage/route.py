@@ -28,9 +28,7 @@ def parse_route(value: object, own_stage: str) -> tuple[str, ...]:
     Raises InvalidInput when the value is no string, names an unknown stage, or any stage twice.
     """
     if not isinstance(value, str):
-        raise InvalidInput(
-            f"parameter {ROUTE}: expected a string, found {type(value).__name__}", reason="BAD_ROUTE"
-        )
+        raise InvalidInput(f"parameter {ROUTE}: expected a string, found {type(value).__name__}", reason="BAD_ROUTE")
     route = tuple(filter(None, value.split(",")))
     unknown = [stage for stage in route if stage not in PIPELINE]
     if unknown:
@@ -95,9 +93,7 @@ def _with_route(request: InferRequest, rest: Sequence[str]) -> InferRequest:
     return replace(request, parameters=parameters)
 
 
-async def _infer_foreign(
-    hop: Hop, request: InferRequest, *, last: bool
-) -> tuple[InferResponse, dict[str, Tensor]]:
+async def _infer_foreign(hop: Hop, request: InferRequest, *, last: bool) -> tuple[InferResponse, dict[str, Tensor]]:
     """Call a server that knows neither routes nor `meta.*`; the meta tensors stay with the caller."""
     inputs, meta = split_meta(request.inputs)
     plain = replace(_with_route(request, ()), inputs=inputs, outputs=request.outputs if last else ())

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 
-from stagemesh.errors import InvalidInput, StagemeshError, StageFailed
+from stagemesh.errors import InvalidInput, StageFailed, StagemeshError
 from stagemesh.oip.messages import InferRequest, InferResponse
 from stagemesh.oip.signature import Signature, check_inputs
 from stagemesh.oip.tensors import Parameter, Tensor
@@ -50,9 +50,7 @@ class StageModel(ServedModel):
         self._router = router
         self._metrics = metrics
         self._default_deadline_s = default_deadline_s
-        self._batcher = Batcher(
-            self._run, policy, instances=instances, merge=kind.merges, on_batch=self._observe_batch
-        )
+        self._batcher = Batcher(self._run, policy, instances=instances, merge=kind.merges, on_batch=self._observe_batch)
 
     async def signature(self) -> Signature:
         return self._signature

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from stagemesh import Client
-from tests.mesh.processes import MODELS, ROOT, Mesh, ServiceProcess, running
+from tests.mesh.processes import MODELS, ROOT, ServiceProcess, running
 from tests.mesh.wire import photos, refusal, zeros
+
+pytestmark = pytest.mark.xdist_group("bad repository")
 
 CLASSIFY = MODELS / "classify"
 COFFEE = (ROOT / "examples" / "photos" / "coffee.png").read_bytes()
@@ -109,12 +111,11 @@ def test_weights_with_a_wrong_sha256_are_refused(repository: Path, tmp_path: Pat
             assert re.search(words, refused.details), refused.details
 
 
-@pytest.mark.xdist_group("mesh")
-def test_the_gateway_answers_what_its_stages_refuse(mesh: Mesh, preprocess: ServiceProcess, repository: Path) -> None:
+def test_the_gateway_answers_what_its_stages_refuse(preprocess: ServiceProcess, repository: Path) -> None:
     toml = repository / "unknown_plugin" / "model.toml"
     toml.write_text(TASK + '[preprocess]\nplugin = "imagine"\n[infer]\n' + POSTPROCESS)
-    targets = {"infer_target": mesh.infer[0].ipv4, "postprocess_target": mesh.postprocess.ipv4}
-    gateway = ServiceProcess("gateway", models=repository, preprocess_target=preprocess.ipv4, **targets)
+    targets = dict.fromkeys(("preprocess_target", "infer_target", "postprocess_target"), preprocess.ipv4)
+    gateway = ServiceProcess("gateway", models=repository, **targets)
     with running(gateway), Client(gateway.target) as client:
         states = {model.name: model.state for model in client.models()}
         assert (states["broken_toml"], states["classify"]) == ("UNAVAILABLE", "READY")
@@ -148,7 +149,7 @@ def test_a_port_in_use_ends_the_service_with_a_sentence() -> None:
         (["--models", "/nowhere"], r"postprocess: /nowhere: expected a folder of models: No such file or directory"),
         (["--model-names", "clasify"], r"postprocess: .*unknown model 'clasify'; known models: classify"),
         (["--max-message-mib", "0"], r"postprocess: --max-message-mib: expected 1 to 2047, found '0'"),
-        (["--sise", "3"], r"postprocess: .*--sise"),
+        (["--sise", "3"], r"postprocess: .*unrecognized arguments: --sise 3"),
     ],
 )
 def test_a_bad_setting_ends_the_service_with_a_sentence(flags: list[str], words: str) -> None:

@@ -28,8 +28,8 @@ MODEL = "blocks"
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """A repository whose network takes 0.3 s for a batch, so that its queue is full of requests."""
-    sleep_in_net(add_model(tmp_path, MODEL), 0.3)
+    """A repository whose network takes 0.15 s for a batch, so that its queue is full of requests."""
+    sleep_in_net(add_model(tmp_path, MODEL), 0.15)
     return tmp_path
 
 

@@ -21,12 +21,6 @@ from stagemesh.rpc.context import (
 from stagemesh.settings import ServiceSettings
 
 
-@pytest.fixture(autouse=True)
-def own_context(request: pytest.FixtureRequest) -> None:
-    """Let no test see the call of another."""
-    call_context.set(None)
-
-
 @pytest.mark.parametrize("value", ["r-1", "with space", "x" * 128])
 def test_a_fit_request_id_is_kept(value: str) -> None:
     assert enter_call([("x-request-id", value)], None).request_id == value

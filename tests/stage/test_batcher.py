@@ -99,9 +99,7 @@ async def test_other_shapes_wait_for_a_batch_of_their_own() -> None:
     run = Doubler()
     async with running(run, Batching(max_batch=8)) as batcher:
         first = await hold(run, batcher)
-        wide = asyncio.ensure_future(
-            batcher.submit({"x": np.ones((1, 3), np.float32)}, 1, parameters={}, priority=5)
-        )
+        wide = asyncio.ensure_future(batcher.submit({"x": np.ones((1, 3), np.float32)}, 1, parameters={}, priority=5))
         narrow = [ask(batcher, 1), ask(batcher, 2)]
         await until(lambda: len(batcher) == 3)
         run.open.set()
@@ -242,7 +240,7 @@ def test_every_request_gets_its_own_answer_whatever_comes_together(
             tasks = []
             for index, (rows, priority, poisoned, cancelled) in enumerate(requests):
                 values = [float(index * 10 + r) for r in range(rows)]
-                task = ask(batcher, *(values[:-1] + [-1.0] if poisoned else values), priority=priority)
+                task = ask(batcher, *([*values[:-1], -1.0] if poisoned else values), priority=priority)
                 tasks.append((task, values, poisoned, cancelled))
                 if cancelled:
                     await asyncio.sleep(0)

@@ -24,7 +24,7 @@ class MeshOptions:
     checkout: Path
     repository: Path
     log_dir: Path
-    models: str = ""
+    model_names: tuple[str, ...] = ()
     log_format: str = "human"
 
 
@@ -84,7 +84,7 @@ def _service(place: Place, options: MeshOptions) -> tuple[str, ...]:
         "--port": str(place.port),
         "--http-port": str(place.http_port),
         "--models": str(options.repository),
-        "--model-names": options.models,
+        "--model-names": ",".join(options.model_names),
         "--log-format": options.log_format,
     }
     pairs = (part for flag in flags.items() if flag[1] for part in flag)
