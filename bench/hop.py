@@ -9,8 +9,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
+import grpc
 import numpy as np
+import numpy.typing as npt
 
 from bench.processes import free_port, python_server
 from stagemesh.oip.messages import InferRequest, InferResponse
@@ -36,9 +39,30 @@ def p50_ms(calls: dict[str, Call]) -> dict[str, float]:
     return {name: statistics.median(seconds) * 1e3 for name, seconds in taken.items()}
 
 
-def request_of(data: np.ndarray, wanted: str) -> InferRequest:
+def request_of(data: npt.NDArray[np.uint8], wanted: str) -> InferRequest:
     """A request that sends `data` and wants one output."""
     return InferRequest("identity", {"data": Tensor.from_numpy(data)}, outputs=(wanted,))
+
+
+def through_sdk(infer: Callable[[bytes], bytes], request: InferRequest) -> object:
+    """One call as our client makes it."""
+    return InferResponse.decode(infer(request.encode())).outputs["size"].numpy()
+
+
+def calls_of(size: int, ours: grpc.Channel, theirs: grpc.Channel) -> dict[str, Call]:
+    """By name the calls that move `size` bytes."""
+    data = np.random.default_rng(0).integers(0, 256, (1, size), np.uint8)
+    for_tiny, for_echo = request_of(data, "size"), request_of(data, "data")
+    infer = OipStub(ours).ModelInfer
+    tiny: Callable[[bytes], bytes] = theirs.unary_unary("/bench/Tiny")
+    echo: Callable[[bytes], bytes] = theirs.unary_unary("/bench/Echo")
+    return {
+        "tiny bytes": partial(tiny, for_tiny.encode()),
+        "tiny stage": partial(infer, for_tiny.encode()),
+        "tiny stage+sdk": partial(through_sdk, infer, for_tiny),
+        "echo bytes": partial(echo, for_echo.encode()),
+        "echo stage": partial(infer, for_echo.encode()),
+    }
 
 
 def measure() -> list[tuple[int, dict[str, float]]]:
@@ -49,22 +73,7 @@ def measure() -> list[tuple[int, dict[str, float]]]:
         python_server(*stage, port=ours) as our_channel,
         python_server("-m", "bench.bytes_server", str(theirs), port=theirs) as their_channel,
     ):
-        infer = OipStub(our_channel).ModelInfer
-        tiny, echo = (their_channel.unary_unary(f"/bench/{name}") for name in ("Tiny", "Echo"))
-        rows = []
-        for size in SIZES:
-            data = np.random.default_rng(0).integers(0, 256, (1, size), np.uint8)
-            for_tiny, for_echo = request_of(data, "size"), request_of(data, "data")
-            tiny_bytes, echo_bytes = for_tiny.encode(), for_echo.encode()
-            calls: dict[str, Call] = {
-                "tiny bytes": lambda m=tiny_bytes: tiny(m),
-                "tiny stage": lambda m=tiny_bytes: infer(m),
-                "tiny stage+sdk": lambda r=for_tiny: InferResponse.decode(infer(r.encode())).outputs["size"].numpy(),
-                "echo bytes": lambda m=echo_bytes: echo(m),
-                "echo stage": lambda m=echo_bytes: infer(m),
-            }
-            rows.append((size, p50_ms(calls)))
-    return rows
+        return [(size, p50_ms(calls_of(size, our_channel, their_channel))) for size in SIZES]
 
 
 def main() -> None:

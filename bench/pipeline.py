@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from bench.in_process import InProcess
@@ -46,6 +47,11 @@ async def through_mesh(target: str, photo: bytes, concurrency: int) -> None:
         await asyncio.gather(*(work(client) for _ in range(concurrency)))
 
 
+def run_mesh(target: str, photo: bytes, concurrency: int) -> None:
+    """`through_mesh`, to its end."""
+    asyncio.run(through_mesh(target, photo, concurrency))
+
+
 def contestants(target: str, photo: bytes, local: InProcess) -> dict[str, Callable[[], object]]:
     """By name what each of them does with IMAGES photos."""
     photos = [photo] * IMAGES
@@ -55,7 +61,7 @@ def contestants(target: str, photo: bytes, local: InProcess) -> dict[str, Callab
         "in process, 2 threads": lambda: list(pool.map(local.classify, photos)),
     }
     for concurrency in CONCURRENCY:
-        runs[f"mesh, concurrency {concurrency}"] = lambda c=concurrency: asyncio.run(through_mesh(target, photo, c))
+        runs[f"mesh, concurrency {concurrency}"] = partial(run_mesh, target, photo, concurrency)
     return runs
 
 

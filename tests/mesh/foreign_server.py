@@ -29,7 +29,9 @@ class Foreign(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, takes: str, answer: Callable[[list[int], bytes], Answer]) -> None:
         self._takes, self._answer = takes, answer
 
-    def ModelInfer(self, request: service_pb2.ModelInferRequest, context: grpc.ServicerContext):  # noqa: ANN201
+    def ModelInfer(
+        self, request: service_pb2.ModelInferRequest, context: grpc.ServicerContext
+    ) -> service_pb2.ModelInferResponse:
         names = [tensor.name for tensor in request.inputs]
         if names != [self._takes] or any(key.startswith("stagemesh") for key in request.parameters):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no idea what {names} {request.parameters} are")
