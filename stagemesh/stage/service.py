@@ -70,12 +70,13 @@ async def _serve(identity: Identity, settings: ServiceSettings, fill: Fill) -> N
     filling = asyncio.create_task(_fill(fill, House(settings, table, Router(hops), hops, metrics), server))
     serving = asyncio.create_task(server.serve_until_signal())
     try:
-        await asyncio.wait([filling, serving], return_when=asyncio.FIRST_EXCEPTION)
-        if filling.done() and filling.exception() is not None:
-            serving.cancel()
-        await asyncio.gather(filling, serving)
+        done, _ = await asyncio.wait([filling, serving], return_when=asyncio.FIRST_COMPLETED)
+        if filling in done:
+            filling.result()
+            await serving
     finally:
         filling.cancel()
+        serving.cancel()
         await table.close()
         for hop in hops.values():
             await hop.close()

@@ -1,0 +1,1 @@
+"""The DNN engine: networks read from model files, optimised and run."""

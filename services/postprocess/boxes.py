@@ -1,0 +1,37 @@
+"""Box arithmetic. A box is x1, y1, x2, y2: its edges, with x1 <= x2 and y1 <= y2."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+BoxFormat = Literal["xyxy", "yxyx", "xywh", "cxcywh"]
+
+
+def to_corners(boxes: Floats, box_format: BoxFormat) -> Floats:
+    """Boxes [..., 4] as x1, y1, x2, y2, of the two corners, a corner and a size, or the centre and a size."""
+    if box_format == "xyxy":
+        return boxes
+    if box_format == "yxyx":
+        return boxes[..., [1, 0, 3, 2]]
+    first, size = boxes[..., :2], boxes[..., 2:]
+    if box_format == "cxcywh":
+        first = first - size / 2
+    return np.concatenate([first, first + size], axis=-1)
+
+
+def areas(boxes: Floats) -> Floats:
+    """Areas [...] of boxes [..., 4]; 0 for one that is turned inside out."""
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    result: Floats = sides[..., 0] * sides[..., 1]
+    return result
+
+
+def overlaps(box: Floats, boxes: Floats) -> Floats:
+    """Intersection over union of `box` [4] with each of `boxes` [M, 4]; 0 where neither has an area."""
+    shared = areas(np.concatenate([np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])], axis=1))
+    union = areas(box) + areas(boxes) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
