@@ -12,6 +12,8 @@ import pytest
 
 from tests.mesh.processes import ROOT, ServiceProcess, running
 
+pytestmark = pytest.mark.xdist_group("wheel")
+
 SOURCES = ("pyproject.toml", "README.md", "LICENSE")
 FILES = {
     "stagemesh/__init__.py",

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.postprocess.activations import softmax
+from services.postprocess.labels import Labels
+from services.postprocess.parameters import count
 from stagemesh.errors import InvalidInput, StageFailed
 from stagemesh.oip.signature import Signature, TensorSpec
 from stagemesh.oip.tensors import Parameter
@@ -38,7 +41,7 @@ class ClassifyPostprocessor(Postprocessor):
     def __init__(self, options: ClassifyOptions, folder: ModelFolder) -> None:
         super().__init__(options, folder)
         self._top_k = options.top_k
-        self._labels = np.array([label.encode() for label in folder.labels], dtype=object)
+        self._labels = Labels(folder)
 
     def signature(self) -> Signature:
         """See the class; `meta.*` of the preprocess stage is accepted and not needed."""
@@ -60,11 +63,11 @@ class ClassifyPostprocessor(Postprocessor):
         """Raises InvalidInput for a bad `top_k` or count of classes, StageFailed for logits that aren't numbers."""
         logits = inputs["logits"]
         self._check_classes(logits.shape[1])
-        top_k = _requested(parameters, logits.shape[1]) or min(self._top_k, logits.shape[1])
+        top_k = count(parameters, "top_k", min(self._top_k, logits.shape[1]), logits.shape[1])
         _check_numbers(logits)
         class_ids = best_classes(logits, top_k)
         scores = np.take_along_axis(softmax(logits), class_ids, axis=1)
-        return {"labels": self._name(class_ids), "scores": scores, "class_ids": class_ids}
+        return {"labels": self._labels.name(class_ids), "scores": scores, "class_ids": class_ids}
 
     def _check_classes(self, found: int) -> None:
         expected = len(self._labels) or max(found, 1)
@@ -72,19 +75,6 @@ class ClassifyPostprocessor(Postprocessor):
             raise InvalidInput(
                 f"input 'logits': expected {expected} classes, the labels of model '{self.folder.name}', found {found}"
             )
-
-    def _name(self, class_ids: NDArray[np.int32]) -> NDArray[np.object_]:
-        if len(self._labels):
-            return np.take(self._labels, class_ids)
-        return class_ids.astype(np.bytes_).astype(object)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities [N, C] of logits [N, C]; no overflow for any finite logit."""
-    with np.errstate(over="ignore"):  # a difference too large for float32 is minus infinity, hence probability 0
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def best_classes(logits: NDArray[np.float32], top_k: int) -> NDArray[np.int32]:
@@ -99,15 +89,6 @@ def best_classes(logits: NDArray[np.float32], top_k: int) -> NDArray[np.int32]:
         keys = np.partition(keys, top_k - 1, axis=1)[:, :top_k]
     keys.sort(axis=1)
     return (keys & 0xFFFFFFFF).astype(np.int32)
-
-
-def _requested(parameters: Mapping[str, Parameter], classes: int) -> int | None:
-    top_k = parameters.get("top_k")
-    if top_k is None:
-        return None
-    if not isinstance(top_k, int) or isinstance(top_k, bool) or not 1 <= top_k <= classes:
-        raise InvalidInput(f"parameter 'top_k': expected an integer from 1 to {classes}, found {top_k!r}")
-    return top_k
 
 
 def _check_numbers(logits: NDArray[np.float32]) -> None:

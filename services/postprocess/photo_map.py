@@ -40,7 +40,9 @@ class PhotoMap:
                     f"input 'meta.transform', row {index}: expected an invertible 2x3 matrix, found {transform.tolist()}"
                 )
             if size.min() < 1:
-                raise InvalidInput(f"input 'meta.size', row {index}: expected sides of 1 or more, found {size.tolist()}")
+                raise InvalidInput(
+                    f"input 'meta.size', row {index}: expected sides of 1 or more, found {size.tolist()}"
+                )
             maps.append(cls(matrix, int(size[0]), int(size[1])))
         return maps
 

@@ -13,4 +13,27 @@ def _classify() -> type[Plugin]:
     return ClassifyPostprocessor
 
 
-POSTPROCESSORS: Mapping[str, Callable[[], type[Plugin]]] = {"classify": _classify}
+def _detect() -> type[Plugin]:
+    from services.postprocess.detect import DetectPostprocessor
+
+    return DetectPostprocessor
+
+
+def _pose() -> type[Plugin]:
+    from services.postprocess.pose import PosePostprocessor
+
+    return PosePostprocessor
+
+
+def _segment() -> type[Plugin]:
+    from services.postprocess.segment import SegmentPostprocessor
+
+    return SegmentPostprocessor
+
+
+POSTPROCESSORS: Mapping[str, Callable[[], type[Plugin]]] = {
+    "classify": _classify,
+    "detect": _detect,
+    "pose": _pose,
+    "segment": _segment,
+}

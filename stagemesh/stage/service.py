@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from stagemesh.errors import ConfigError
@@ -17,6 +18,7 @@ from stagemesh.rpc.context import Identity
 from stagemesh.rpc.server import Server
 from stagemesh.settings import ServiceSettings, load_settings
 from stagemesh.stage.hop import Hop
+from stagemesh.stage.memory import give_back_when_quiet
 from stagemesh.stage.model_table import ModelTable
 from stagemesh.stage.route import PIPELINE, Router
 from stagemesh.stage.servicer import StageServicer
@@ -69,6 +71,7 @@ async def _serve(identity: Identity, settings: ServiceSettings, fill: Fill) -> N
     await server.start()
     filling = asyncio.create_task(_fill(fill, House(settings, table, Router(hops), hops, metrics), server))
     serving = asyncio.create_task(server.serve_until_signal())
+    trimming = asyncio.create_task(give_back_when_quiet(partial(_bytes_received, metrics, identity.stage)))
     try:
         done, _ = await asyncio.wait([filling, serving], return_when=asyncio.FIRST_COMPLETED)
         if filling in done:
@@ -77,9 +80,14 @@ async def _serve(identity: Identity, settings: ServiceSettings, fill: Fill) -> N
     finally:
         filling.cancel()
         serving.cancel()
+        trimming.cancel()
         await table.close()
         for hop in hops.values():
             await hop.close()
+
+
+def _bytes_received(metrics: Metrics, stage: str) -> float | None:
+    return metrics.registry.get_sample_value("stagemesh_bytes_total", {"stage": stage, "direction": "in"})
 
 
 async def _fill(fill: Fill, house: House, server: Server) -> None:

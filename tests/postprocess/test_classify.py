@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from services.postprocess.classify import ClassifyOptions, ClassifyPostprocessor, best_classes, softmax
+X
 from stagemesh.errors import InvalidInput, StageFailed
 from stagemesh.oip.tensors import Parameter
 from stagemesh.plugins import Arrays

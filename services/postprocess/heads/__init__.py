@@ -1,0 +1,1 @@
+"""What the last layers of detection networks mean, one family a module."""
