@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bench import hop, pipeline
+from bench import backends, hop, pipeline
 
 if __name__ == "__main__":
     hop.main()
     pipeline.main()
+    backends.main()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from stagemesh.oip.signature import Signature, TensorSpec
     from stagemesh.plugins import Postprocessor, Preprocessor
+    from stagemesh.worker import Worker
 
 __all__ = [
     "AsyncClient",
@@ -44,6 +45,7 @@ __all__ = [
     "Unavailable",
     "UnknownModel",
     "Unsupported",
+    "Worker",
 ]
 
 _HOMES = {
@@ -54,6 +56,7 @@ _HOMES = {
     "Preprocessor": "stagemesh.plugins",
     "Signature": "stagemesh.oip.signature",
     "TensorSpec": "stagemesh.oip.signature",
+    "Worker": "stagemesh.worker",
 }
 
 

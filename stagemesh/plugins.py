@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import linecache
 import sys
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
@@ -56,6 +58,9 @@ class Plugin(ABC):
 
         Raises InvalidInput for what the caller got wrong and StageFailed for what went wrong here.
         """
+
+    def close(self) -> None:  # noqa: B027  # most have nothing to give back
+        """Give back what is more than memory; called once, after the last `run`."""
 
 
 class Preprocessor(Plugin):
@@ -142,17 +147,28 @@ def _make(cls: type[Plugin], options: object, folder: ModelFolder, where: str) -
 
 def _run_module(path: Path, where: str) -> ModuleType:
     name = f"stagemesh_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{where}: expected a Python file, found {path}")
-    module = importlib.util.module_from_spec(spec)
+    loader = _FreshLoader(name, str(path))
+    module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
+    module.__file__ = str(path)
+    before = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses and type hints look their module up there
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's module may raise anything
-        del sys.modules[name]
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
         raise ConfigError(f"{where}: can't import {path}: {_located(error, path)}") from error
     return module
+
+
+class _FreshLoader(SourceFileLoader):
+    """Compiles the file as it is now: Python tells stale bytecode by whole seconds and the file's size alone."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        linecache.checkcache(self.path)
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _located(error: BaseException, file: Path | None = None) -> str:

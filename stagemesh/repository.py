@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from stagemesh.errors import ConfigError
+from stagemesh.errors import ConfigError, UnknownModel
 from stagemesh.tables import check_range, parse_table
 
 __all__ = [
     "Batching",
     "ModelFolder",
+    "check_name",
+    "find_model",
     "inside",
     "parse_table",
     "read_model",
@@ -29,11 +32,15 @@ __all__ = [
 MODEL_FILE = "model.toml"
 Task = Literal["classify", "detect", "segment", "pose", "generate", "custom"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """One model: `tables` holds every table of model.toml but [model], still unchecked; `labels` in index order."""
+    """One model: `tables` holds every table of model.toml but [model], still unchecked; `labels` in index order.
+
+    `digest` is that of model.toml and the folder's Python files, which decide whether two stages fit one another.
+    """
 
     name: str
     path: Path
@@ -41,6 +48,7 @@ class ModelFolder:
     labels: tuple[str, ...]
     tables: Mapping[str, Mapping[str, object]]
     version: str = "1"
+    digest: str = ""
 
     def table(self, name: str) -> Mapping[str, object]:
         """The table of the stage `name`; ConfigError where model.toml has none."""
@@ -90,8 +98,8 @@ class _ModelTable:
     version: str = "1"
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.version):
-            raise ValueError(f"key 'version': expected {_NAME.pattern}, found {self.version!r}")
+        if not _VERSION.fullmatch(self.version):
+            raise ValueError(f"key 'version': expected a whole number such as \"2\", found {self.version!r}")
 
 
 def split_batching(table: Mapping[str, object], where: str) -> tuple[Batching, dict[str, object]]:
@@ -99,6 +107,12 @@ def split_batching(table: Mapping[str, object], where: str) -> tuple[Batching, d
     names = {field.name for field in fields(Batching)}
     batching = parse_table(Batching, {key: value for key, value in table.items() if key in names}, where)
     return batching, {key: value for key, value in table.items() if key not in names}
+
+
+def check_name(name: str, where: str) -> None:
+    """Raises ConfigError for a name that no model's folder may have."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{where}: expected a folder name of the form {_NAME.pattern}, found {name!r}")
 
 
 def inside(folder: Path, relative: str, where: str) -> Path:
@@ -118,15 +132,14 @@ def inside(folder: Path, relative: str, where: str) -> Path:
 def read_model(path: Path) -> ModelFolder:
     """Read and check one model's folder, the tables of the stages left unchecked. Raises ConfigError."""
     name = path.resolve().name if path.name in ("", "..") else path.name
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"{path}: expected a folder name of the form {_NAME.pattern}, found {name!r}")
+    check_name(name, str(path))
     tables = _read_tables(path)
     where = f"{path / MODEL_FILE} [model]"
     if "model" not in tables:
         raise ConfigError(f"{where}: expected this table, found only {', '.join(f'[{t}]' for t in tables) or 'none'}")
     model = parse_table(_ModelTable, tables.pop("model"), where)
     labels = _read_labels(path, model.labels, f"{where}: key 'labels'") if model.labels else ()
-    return ModelFolder(name, path, model.task, labels, tables, model.version)
+    return ModelFolder(name, path, model.task, labels, tables, model.version, _digest(path))
 
 
 def read_repository(path: Path, names: Sequence[str] = ()) -> dict[str, ModelFolder | ConfigError]:
@@ -135,15 +148,28 @@ def read_repository(path: Path, names: Sequence[str] = ()) -> dict[str, ModelFol
     Folders whose names start with "." or "_" are no models. Raises ConfigError where the repository can't be read or
     lacks one of `names`.
     """
-    try:
-        folders = {entry.name: entry for entry in sorted(path.iterdir()) if _is_model_folder(entry)}
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a folder of models: {error.strerror or error}") from error
+    folders = _model_folders(path)
     missing = [name for name in names if name not in folders]
     if missing:
         known = ", ".join(folders) or "none"
         raise ConfigError(f"{path}: unknown model {', '.join(map(repr, missing))}; known models: {known}")
     return {name: _read_or_error(folders[name]) for name in (names or folders)}
+
+
+def find_model(repository: Path, name: str) -> Path:
+    """The folder of the model `name`. Raises UnknownModel, and ConfigError where the repository can't be read."""
+    folders = _model_folders(repository)
+    if name not in folders:
+        known = ", ".join(folders) or "none"
+        raise UnknownModel(f"no folder '{name[:80]}' in the model repository {repository}, expected one of: {known}")
+    return folders[name]
+
+
+def _model_folders(path: Path) -> dict[str, Path]:
+    try:
+        return {entry.name: entry for entry in sorted(path.iterdir()) if _is_model_folder(entry)}
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a folder of models: {error.strerror or error}") from error
 
 
 def _is_model_folder(entry: Path) -> bool:
@@ -177,6 +203,16 @@ def _read_labels(folder: Path, relative: str, where: str) -> tuple[str, ...]:
         line = labels.index("") + 1
         raise ConfigError(f"{where}: expected a label on each line of '{relative}', found line {line} empty")
     return tuple(labels)
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in (folder / MODEL_FILE, *sorted(folder.rglob("*.py"))):
+        try:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        except OSError as error:
+            raise ConfigError(f"{folder}: can't read {path.name}: {error.strerror or error}") from error
+    return digest.hexdigest()[:16]
 
 
 def _read_text(path: Path, where: str) -> str:

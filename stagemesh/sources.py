@@ -59,12 +59,13 @@ def resolve(source: str, sha256: str, folder: Path, cache: Path) -> Path:
 
 def _folder_file(source: str, digest: str, folder: Path) -> Path:
     path = inside(folder, source, f"source {source!r}")
-    if digest and (found := _file_digest(path)) != digest:
+    if digest and (found := file_digest(path)) != digest:
         raise ConfigError(f"sha256 of {path}: expected {digest}, found {found}")
     return path
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file in hex. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -72,7 +73,7 @@ def _file_digest(path: Path) -> str:
 def _is_intact(cached: Path, digest: str) -> bool:
     if not cached.is_file():
         return False
-    found = _file_digest(cached)
+    found = file_digest(cached)
     if found != digest:
         log.warning("sha256 of %s: expected %s, found %s; it is fetched again", cached, digest, found)
     return found == digest
@@ -80,19 +81,20 @@ def _is_intact(cached: Path, digest: str) -> bool:
 
 def _fetch_once(wanted: WheelFile, digest: str, cached: Path) -> Path:
     cached.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(cached.parent / ".lock"):
-        if not cached.is_file() or _file_digest(cached) != digest:
+    with locked(cached.parent / ".lock"):
+        if not cached.is_file() or file_digest(cached) != digest:
             _fetch_into(wanted, digest, cached)
     return cached
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` against other processes while the block runs. Raises OSError."""
     with path.open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("another process fetches into %s; waiting for it", path.parent)
+            log.info("another process works on %s; waiting for it", path)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

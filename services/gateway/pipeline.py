@@ -9,12 +9,11 @@ from dataclasses import replace
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.messages import InferRequest, InferResponse
 from stagemesh.oip.signature import Signature, TensorSpec
-from stagemesh.repository import read_repository
+from stagemesh.repository import ModelFolder
 from stagemesh.stage.hop import Hop
-from stagemesh.stage.loading import keep_readable
+from stagemesh.stage.house import House
 from stagemesh.stage.model import ServedModel, queue_policy
-from stagemesh.stage.route import PIPELINE, RESERVED_PREFIX, Router
-from stagemesh.stage.service import House
+from stagemesh.stage.route import GENERATION, PIPELINE, Router, plain_parameters
 
 
 class Pipeline(ServedModel):
@@ -22,8 +21,8 @@ class Pipeline(ServedModel):
 
     platform = "stagemesh_pipeline"
 
-    def __init__(self, name: str, version: str, router: Router, hops: Mapping[str, Hop]) -> None:
-        super().__init__(name, version)
+    def __init__(self, folder: ModelFolder, router: Router, hops: Mapping[str, Hop]) -> None:
+        super().__init__(folder.name, folder.version, folder.digest)
         self._router = router
         self._hops = [hops[stage] for stage in PIPELINE]
 
@@ -31,7 +30,7 @@ class Pipeline(ServedModel):
         """A client's own `stagemesh_*` parameters are dropped: routes come from the gateway alone."""
         queue_policy(request, 0)
         started = time.monotonic()
-        parameters = {k: v for k, v in request.parameters.items() if not k.startswith(RESERVED_PREFIX)}
+        parameters = {**plain_parameters(request), GENERATION: self.generation}
         onward = replace(request, parameters=parameters, model_version="")
         response = await self._router.carry(PIPELINE, onward)
         self.statistics.batch(1, time.monotonic() - started)
@@ -59,9 +58,15 @@ def _specs(tensors: Iterable[pb.ModelMetadataResponse.TensorMetadata]) -> tuple[
     return tuple(TensorSpec(t.name, t.datatype, tuple(t.shape)) for t in tensors)
 
 
-async def fill(house: House) -> None:
-    """Offer every model of the repository that has a table for each stage."""
-    repository = read_repository(house.settings.models, house.settings.model_names)
-    for folder in keep_readable(house.table, repository):
-        if all(stage in folder.tables for stage in PIPELINE):
-            house.table.ready(Pipeline(folder.name, folder.version, house.router, house.hops))
+class PipelineMaker:
+    """Offers each model that has a table for every stage."""
+
+    def serves(self, folder: ModelFolder) -> bool:
+        """Whether the folder has the tables."""
+        return all(stage in folder.tables for stage in PIPELINE)
+
+    async def make(self, house: House, folder: ModelFolder) -> Pipeline:
+        """The pipeline of a model. Raises ConfigError for a table that is missing."""
+        for stage in PIPELINE:
+            folder.table(stage)
+        return Pipeline(folder, house.router, house.hops)

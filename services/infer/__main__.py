@@ -9,4 +9,4 @@ from services.infer.settings import InferSettings
 from stagemesh.stage.service import run_service
 
 if __name__ == "__main__":
-    sys.exit(run_service(InferSettings, lambda settings: loader(settings).fill))
+    sys.exit(run_service(InferSettings, loader))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+_tracing = threading.Lock()
+"""Tracing replaces methods of nn.Module for the whole process while it runs."""
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
@@ -14,7 +20,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     Raises what tracing raises where the network's Python cannot be traced; compare the outputs before use,
     since tracing keeps only one way of a branch.
     """
-    graph = _ConvTracer().trace(network)
+    with _tracing:
+        graph = _ConvTracer().trace(network)
     traced = fx.GraphModule(network, graph)
     modules = dict(traced.named_modules())
     uses = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
@@ -34,6 +41,24 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
 
 class _ConvTracer(fx.Tracer):
+    """Leaves alone what other threads run meanwhile: the networks that are being served."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # a subclass of Conv2d, with a padding of its own say, folds like a plain one
         return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)

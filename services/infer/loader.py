@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.infer.device import cap_threads, select_device
-from services.infer.network import load_network
+from services.infer.network import BuildOptions, load_network
 from services.infer.settings import InferSettings
 from stagemesh.repository import Batching, ModelFolder
 from stagemesh.stage.kind import INFER
@@ -19,7 +19,7 @@ def loader(settings: InferSettings) -> StageLoader:
     device = select_device(settings.device)
 
     def load(folder: ModelFolder, table: Mapping[str, object], policy: Batching) -> Runner:
-        network = load_network(folder, table, device, settings.cache)
+        network = load_network(folder, table, device, settings.cache, BuildOptions(max_batch=policy.max_batch))
         network.warm_up((1, policy.max_batch))
         return network
 

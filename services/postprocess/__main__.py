@@ -9,4 +9,4 @@ from services.postprocess.settings import PostprocessSettings
 from stagemesh.stage.service import run_service
 
 if __name__ == "__main__":
-    sys.exit(run_service(PostprocessSettings, lambda settings: loader(settings).fill))
+    sys.exit(run_service(PostprocessSettings, loader))

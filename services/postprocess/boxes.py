@@ -17,9 +17,8 @@ def to_corners(boxes: Floats, box_format: BoxFormat) -> Floats:
         return boxes
     if box_format == "yxyx":
         return boxes[..., [1, 0, 3, 2]]
-    first, size = boxes[..., :2], boxes[..., 2:]
-    if box_format == "cxcywh":
-        first = first - size / 2
+    size: Floats = boxes[..., 2:]
+    first = boxes[..., :2] if box_format == "xywh" else boxes[..., :2] - size * np.float32(0.5)
     return np.concatenate([first, first + size], axis=-1)
 
 
@@ -34,4 +33,5 @@ def overlaps(box: Floats, boxes: Floats) -> Floats:
     """Intersection over union of `box` [4] with each of `boxes` [M, 4]; 0 where neither has an area."""
     shared = areas(np.concatenate([np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])], axis=1))
     union = areas(box) + areas(boxes) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    result: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return result

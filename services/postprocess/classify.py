@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from services.postprocess.activations import softmax
 from services.postprocess.labels import Labels
 from services.postprocess.parameters import count
-from stagemesh.errors import InvalidInput, StageFailed
+from stagemesh.errors import InvalidInput
 from stagemesh.oip.signature import Signature, TensorSpec
 from stagemesh.oip.tensors import Parameter
 from stagemesh.plugins import Arrays, Postprocessor
@@ -60,7 +60,7 @@ class ClassifyPostprocessor(Postprocessor):
         )
 
     def run(self, inputs: Arrays, parameters: Mapping[str, Parameter]) -> Arrays:
-        """Raises InvalidInput for a bad `top_k` or count of classes, StageFailed for logits that aren't numbers."""
+        """Raises InvalidInput for a bad `top_k`, count of classes and logits that aren't numbers."""
         logits = inputs["logits"]
         self._check_classes(logits.shape[1])
         top_k = count(parameters, "top_k", min(self._top_k, logits.shape[1]), logits.shape[1])
@@ -95,7 +95,7 @@ def _check_numbers(logits: NDArray[np.float32]) -> None:
     best = logits.max(axis=1)
     bad = np.flatnonzero(~np.isfinite(best))
     if bad.size:
-        raise StageFailed(
+        raise InvalidInput(
             f"input 'logits': expected finite numbers, found {best[bad[0]]} as the largest of row {bad[0]}",
             reason="NOT_FINITE",
         )

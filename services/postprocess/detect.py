@@ -75,7 +75,7 @@ class DetectPostprocessor(Postprocessor):
         return Signature((*self._head.inputs(), *META), tuple(outputs))
 
     def run(self, inputs: Arrays, parameters: Mapping[str, Parameter]) -> Arrays:
-        """Raises InvalidInput for bad parameters and inputs that don't fit, StageFailed for a network's NaN."""
+        """Raises InvalidInput for bad parameters and inputs that don't fit or aren't numbers."""
         limits = self._limits(parameters)
         raw = {spec.name: inputs[spec.name] for spec in self._head.inputs()}
         for name, array in raw.items():
@@ -99,8 +99,8 @@ class DetectPostprocessor(Postprocessor):
         found = self._head.candidates(outputs, limits.score_threshold)
         found = found.take(self._choose(found, limits))
         found = found.moved(photo.boxes(found.boxes), photo.points(found.landmarks))
-        on_photo = (found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)  # not only on the padding around it
-        return found.take(on_photo)
+        sides = found.boxes[:, 2:] - found.boxes[:, :2]
+        return found.take(sides.min(axis=1, initial=1) > 0)  # not those that lie on the padding around the photo
 
     def _choose(self, found: Candidates, limits: _Limits) -> np.ndarray:
         if not self._head.suppresses:

@@ -1,4 +1,4 @@
-"""The check that a network gave numbers."""
+"""The check that what came from a network, or from any other caller, is numbers."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagemesh.errors import StageFailed
+from stagemesh.errors import InvalidInput
 
 
 def check_finite(name: str, array: NDArray[Any]) -> None:
-    """Raise StageFailed where the input `name` holds NaN or infinities, saying where the first one stands."""
+    """Raise InvalidInput where the input `name` holds NaN or infinities, saying where the first one stands."""
     finite = np.isfinite(array)
     if finite.all():
         return
     at = np.unravel_index(int(np.argmin(finite)), array.shape)
     place = ", ".join(str(index) for index in at)
-    raise StageFailed(
+    raise InvalidInput(
         f"input '{name}': expected finite numbers, found {array[at]} at [{place}]",
         reason="NOT_FINITE",
     )

@@ -37,7 +37,8 @@ class PhotoMap:
             matrix = transform.astype(np.float64).reshape(2, 3)
             if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-12:
                 raise InvalidInput(
-                    f"input 'meta.transform', row {index}: expected an invertible 2x3 matrix, found {transform.tolist()}"
+                    f"input 'meta.transform', row {index}: expected an invertible 2x3 matrix, "
+                    f"found {transform.tolist()}"
                 )
             if size.min() < 1:
                 raise InvalidInput(
@@ -48,14 +49,17 @@ class PhotoMap:
 
     def points(self, points: NDArray[Any]) -> Floats:
         """Points [..., 2] (x, y) of the network's image in the photo; they may lie outside of it."""
-        return (points @ self.matrix[:, :2].T + self.matrix[:, 2]).astype(np.float32)
+        moved: NDArray[Any] = points @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return moved.astype(np.float32)
 
     def boxes(self, boxes: NDArray[Any]) -> Floats:
         """Boxes [M, 4] of the network's image in the photo, cut at its edges; a turned one becomes its bounds."""
         centres = self.points((boxes[:, :2] + boxes[:, 2:]) / 2)
         halves = (boxes[:, 2:] - boxes[:, :2]) / 2 @ np.abs(self.matrix[:, :2]).T
         edges = np.array([self.width, self.height, self.width, self.height]) - 0.5
-        return np.clip(np.concatenate([centres - halves, centres + halves], axis=1), -0.5, edges).astype(np.float32)
+        corners = np.concatenate([centres - halves, centres + halves], axis=1)
+        cut: NDArray[Any] = np.clip(corners, -0.5, edges)
+        return cut.astype(np.float32)
 
     def network_axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Where the photo's columns [width] and rows [height] lie in the network's image.

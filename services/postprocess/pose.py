@@ -83,7 +83,7 @@ class PosePostprocessor(Postprocessor):
         )
 
     def run(self, inputs: Arrays, parameters: Mapping[str, Parameter]) -> Arrays:
-        """Raises InvalidInput for a bad parameter, empty maps and bad meta.*, StageFailed for a network's NaN."""
+        """Raises InvalidInput for a bad parameter, empty maps, NaN and bad meta.*"""
         threshold = share(parameters, "score_threshold", self._options.score_threshold)
         points, scores = self._from_maps(inputs) if self._options.head == "heatmap" else self._decoded(inputs)
         photos = PhotoMap.read(inputs)

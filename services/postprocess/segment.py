@@ -67,7 +67,7 @@ class _Segmented:
 
 
 class SegmentPostprocessor(Postprocessor):
-    """`mask` FP32 [N, 1, h, w] (foreground) or `logits` FP32 [N, C, h, w] (semantic), and `meta.*` → each pixel's class.
+    """`mask` FP32 [N, 1, h, w] (foreground) or `logits` FP32 [N, C, h, w] (semantic), and `meta.*` → classes of pixels.
 
     `mask` UINT8 [N, H, W], at the photo's pixels: the class; 255 where the network was not shown the photo, 0 with
     head = "foreground". `alpha` UINT8 [N, H, W], foreground only: how sure, 0 … 255. `size` INT32 [N, 2]: height and
@@ -103,7 +103,7 @@ class SegmentPostprocessor(Postprocessor):
         return Signature((TensorSpec(self._input, "FP32", shape), *META), tuple(outputs))
 
     def run(self, inputs: Arrays, parameters: Mapping[str, Parameter]) -> Arrays:
-        """Raises InvalidInput for bad parameters, sizes and maps, StageFailed for a network's NaN."""
+        """Raises InvalidInput for bad parameters, sizes and maps, and for NaN."""
         threshold = share(parameters, "score_threshold", self._options.score_threshold)
         planes = inputs[self._input]
         if self._options.layout == "NHWC":

@@ -9,4 +9,4 @@ from services.preprocess.settings import PreprocessSettings
 from stagemesh.stage.service import run_service
 
 if __name__ == "__main__":
-    sys.exit(run_service(PreprocessSettings, lambda settings: loader(settings).fill))
+    sys.exit(run_service(PreprocessSettings, loader))

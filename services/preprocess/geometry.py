@@ -45,6 +45,11 @@ class Box:
     width: int
     height: int
 
+    @property
+    def size(self) -> Size:
+        """(height, width)."""
+        return self.height, self.width
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -58,6 +63,11 @@ class Placement:
     def scale(self) -> tuple[float, float]:
         """Photo pixels per pixel of the image, along x and y."""
         return self.source.width / self.target.width, self.source.height / self.target.height
+
+    def moved(self, x: int, y: int) -> Placement:
+        """The same with its source further right by `x` and further down by `y`."""
+        source = Box(self.source.x + x, self.source.y + y, self.source.width, self.source.height)
+        return Placement(source, self.target, self.size)
 
     def back(self) -> Affine:
         """The map from the image's pixels to the photo's."""

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from services.preprocess.crop import crop_of, parse_crop
 from services.preprocess.decode import Photo, decode, no_reduction
-from services.preprocess.geometry import Affine, ResizeMode, Size, dynamic_size, place
+from services.preprocess.geometry import Affine, Box, ResizeMode, Size, dynamic_size, place
 from services.preprocess.normalise import Channels, Layout, Normalisation
 from services.preprocess.resize import Interpolation, draw, one_thread
 from stagemesh.errors import InvalidInput
@@ -90,7 +91,8 @@ class ImagePreprocessor(Preprocessor):
     """`image` BYTES [N] → `image` UINT8 [N, H, W, 3] RGB, `meta.transform` FP32 [N, 6], `meta.size` INT32 [N, 2].
 
     `meta.transform` is the row-major 2x3 matrix from the image's pixels to those of the photo, as it is seen upright;
-    integers are pixel centres. `meta.size` is (height, width) of that photo.
+    integers are pixel centres. `meta.size` is (height, width) of that photo. The request parameter `crop`,
+    "x1,y1,x2,y2" in pixels of the photo, x2 and y2 outside, looks at that part of each photo only.
     """
 
     Options = ImageOptions
@@ -118,11 +120,12 @@ class ImagePreprocessor(Preprocessor):
 
     def run(self, inputs: Arrays, parameters: Mapping[str, Parameter]) -> Arrays:
         """Decode and resize photo by photo. Raises InvalidInput naming the photo, counted from 0."""
+        crop = parse_crop(parameters)
         encoded = inputs["image"]
         batch = _Batch(len(encoded))
         for index, data in enumerate(encoded):
             try:
-                self._add(batch, index, data)
+                self._add(batch, index, data, crop)
             except InvalidInput as error:
                 raise InvalidInput(f"image[{index}] of {len(encoded)}: {error}", reason=error.reason) from error
         images: NDArray[Any] = batch.images
@@ -130,16 +133,17 @@ class ImagePreprocessor(Preprocessor):
             images = self._normalisation.apply(batch.images)
         return {"image": images, "meta.transform": batch.transforms, "meta.size": batch.sizes}
 
-    def _add(self, batch: _Batch, index: int, data: bytes) -> None:
+    def _add(self, batch: _Batch, index: int, data: bytes, crop: Box | None) -> None:
         options = self._options
         photo = decode(
             data,
             max_pixels=options.max_pixels,
             background=options.background,
-            reduction=self._reduction if options.reduced_scale else no_reduction,
+            reduction=self._reduction if options.reduced_scale and crop is None else no_reduction,
         )
-        out = batch.room(index, self._image_size(photo.size))
-        placement = place(options.resize, _size(photo.pixels), _size(out), options.crop_ratio)
+        part = crop_of(_size(photo.pixels), crop)
+        out = batch.room(index, self._image_size(photo.size if crop is None else part.size))
+        placement = place(options.resize, part.size, _size(out), options.crop_ratio).moved(part.x, part.y)
         draw(photo.pixels, placement, options.interpolation, options.pad, out)
         batch.describe(index, photo, placement.back())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from stagemesh.cli import console
+from stagemesh.cli.findings import Findings, findings
 from stagemesh.client import InferResult
 from stagemesh.errors import Origin, StagemeshError
 
@@ -21,11 +23,12 @@ _BAR_WIDTH = 24
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one file; `seconds` is the round trip as this side saw it."""
+    """What came of one file; `seconds` is the round trip as this side saw it, `picture` what was drawn of it."""
 
     path: Path
     seconds: float
     outcome: InferResult | StagemeshError | OSError
+    picture: Path | None = None
 
     @property
     def ok(self) -> bool:
@@ -44,7 +47,7 @@ class Ranked:
 
 def ranking(result: InferResult) -> list[Ranked] | None:
     """The classes of the first image, best first; None where the answer is no classification."""
-    if not {"labels", "scores", "class_ids"} <= result.keys():
+    if not {"labels", "scores", "class_ids"} <= result.keys() or "boxes" in result:
         return None
     rows = zip(result["labels"][0], result["class_ids"][0], result["scores"][0], strict=True)
     return [
@@ -59,7 +62,15 @@ def to_json(answer: Answer) -> dict[str, object]:
     if not isinstance(answer.outcome, InferResult):
         return {**head, "error": _error(answer.outcome)}
     result = answer.outcome
-    named = {"model": result.model_name, "version": result.model_version, "request_id": result.id}
+    named: dict[str, object] = {
+        "model": result.model_name,
+        "version": result.model_version,
+        "request_id": result.id,
+    }
+    if answer.picture:
+        named["picture"] = str(answer.picture)
+    if found := findings(result):
+        return {**head, **named, found.noun: found.items}
     classes = ranking(result)
     if classes is None:
         return {**head, **named, "outputs": [_tensor(name, array) for name, array in result.items()]}
@@ -73,6 +84,9 @@ def to_json(answer: Answer) -> dict[str, object]:
 def show(target: Console, path: Path, seconds: float, result: InferResult) -> None:
     """A table for one photo."""
     target.print(Text(f"{path}  {seconds * 1e3:.0f} ms, request {result.id}", style="bold"), soft_wrap=True)
+    if found := findings(result):
+        target.print(_found(target, found))
+        return
     classes = ranking(result)
     target.print(_outputs(target, result) if classes is None else _classes(target, classes))
 
@@ -83,6 +97,15 @@ def _classes(target: Console, classes: list[Ranked]) -> RenderableType:
     for found in classes:
         bar = [Bar(1.0, 0.0, found.probability, width=_BAR_WIDTH, color="green")] if bars else []
         rows.add_row(str(found.rank), Text(found.label), f"{found.probability:.3f}", *bar)
+    return rows
+
+
+def _found(target: Console, found: Findings) -> RenderableType:
+    if not found.items:
+        return Text(f"no {found.noun}")
+    rows = console.table(target, *found.items[0])
+    for item in found.items:
+        rows.add_row(*(Text(value if isinstance(value, str) else json.dumps(value)) for value in item.values()))
     return rows
 
 

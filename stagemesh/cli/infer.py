@@ -6,17 +6,18 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stagemesh.cli import console, flags
+from stagemesh.cli import console, flags, pictures
 from stagemesh.cli.answers import Answer, show, to_json
 from stagemesh.client import Client, InferResult
 from stagemesh.client.calls import DEFAULT_DEADLINE_S
+from stagemesh.draw import draw, save
 from stagemesh.errors import StagemeshError
 from stagemesh.oip.tensors import Parameter
 
@@ -35,7 +36,12 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("files", metavar="FILE", nargs="+", type=_existing_file)
     flags.add_target(parser)
     flags.add_json(parser, "one JSON line a file")
-    parser.add_argument("--top-k", type=_positive, metavar="K", help="how many classes to answer")
+    pictures.add_flags(parser)
+    parser.add_argument("--top-k", type=_positive, metavar="K", help="how many classes, or objects, to answer")
+    parser.add_argument(
+        "-p", "--parameter", type=_parameter, action="append", default=[], metavar="NAME=VALUE",
+        help="a request parameter, as in score_threshold=0.3 or crop=0,0,200,100; may be repeated",
+    )  # fmt: skip
     parser.add_argument(
         "--concurrency", type=_positive, default=_CONCURRENCY, metavar="N", help="requests in flight at once"
     )
@@ -48,9 +54,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def run(args: argparse.Namespace) -> int:
     """Answer file after file in the order given; 0 when all were answered."""
     out, err = console.out(), console.err()
+    places = pictures.pictures_of(args)
     failed = 0
     with Client(flags.target_of(args), deadline_s=args.deadline) as client:
-        for answer in _with_progress(_answers(client, args), len(args.files), out if out.is_terminal else err):
+        for answer in _with_progress(_answers(client, args, places), len(args.files), out if out.is_terminal else err):
             failed += not answer.ok
             _print(answer, as_json=args.json, out=out, err=err)
     if failed and len(args.files) > 1:
@@ -58,21 +65,27 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _answers(client: Client, args: argparse.Namespace) -> Iterator[Answer]:
-    parameters: dict[str, Parameter] = {"top_k": args.top_k} if args.top_k else {}
+def _answers(client: Client, args: argparse.Namespace, places: Sequence[Path | None]) -> Iterator[Answer]:
+    parameters: dict[str, Parameter] = dict(args.parameter)
+    if args.top_k:
+        parameters["top_k"] = args.top_k
 
-    def ask(path: Path) -> Answer:
+    def ask(path: Path, picture: Path | None) -> Answer:
         started = time.perf_counter()
+        seconds = 0.0
         outcome: InferResult | StagemeshError | OSError
         try:
             outcome = client.infer_image(args.model, path, parameters=parameters)
+            seconds = time.perf_counter() - started
+            if picture:
+                save(draw(path, outcome), picture)
         except (StagemeshError, OSError) as error:
             outcome = error
-        return Answer(path, time.perf_counter() - started, outcome)
+        return Answer(path, seconds or time.perf_counter() - started, outcome, picture)
 
     pool = ThreadPoolExecutor(args.concurrency)
     try:
-        yield from pool.map(ask, args.files)
+        yield from pool.map(ask, args.files, places)
     finally:
         # After an interruption calls are still under way: closing the client ends them, so don't wait here.
         pool.shutdown(wait=False, cancel_futures=True)
@@ -91,6 +104,8 @@ def _print(answer: Answer, *, as_json: bool, out: Console, err: Console) -> None
         print(json.dumps(to_json(answer)), flush=True)
     elif isinstance(answer.outcome, InferResult):
         show(out, answer.path, answer.seconds, answer.outcome)
+        if answer.picture:
+            out.print(f"drawn: {answer.picture}", soft_wrap=True, highlight=False)
     else:
         err.print(f"stagemesh: {answer.path}: {answer.outcome}", soft_wrap=True)
 
@@ -106,6 +121,20 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return int(text)
+
+
+def _parameter(text: str) -> tuple[str, Parameter]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
+    if value in ("true", "false"):
+        return name, value == "true"
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
 
 
 def _seconds(text: str) -> float:

@@ -16,11 +16,10 @@ from rich.live import Live
 
 from stagemesh.cli import console, flags
 from stagemesh.cli.fetch import cache_folder, fetch
-from stagemesh.cli.local.commands import MeshOptions, find_checkout, process_specs
+from stagemesh.cli.local.commands import MeshOptions, mesh_options, process_specs
 from stagemesh.cli.local.mesh import LocalMesh, MeshFailed
 from stagemesh.cli.local.ports import Place, check_free, parse_replicas, plan, plan_free, targets
 from stagemesh.cli.local.view import mesh_table
-from stagemesh.errors import ConfigError
 
 _LOOK_S = 0.2
 _READY_TIMEOUT_S = 900.0
@@ -87,20 +86,12 @@ def _places(args: argparse.Namespace) -> tuple[Place, ...]:
 
 
 def _options(args: argparse.Namespace, places: Sequence[Place]) -> MeshOptions:
-    checkout = find_checkout()
-    repository = args.repository or checkout / "models"
-    if not repository.is_dir():
-        raise ConfigError(f"model repository: expected a folder, found nothing at {repository}")
-    log_dir = args.log_dir or cache_folder() / "logs" / str(places[0].base)
-    try:
-        log_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"log dir: expected a folder that can be made, found {error}") from error
-    return MeshOptions(
-        checkout=checkout,
-        repository=repository.resolve(),
-        log_dir=log_dir.resolve(),
+    return mesh_options(
+        places,
+        cache_folder(),
         model_names=tuple(name.strip() for name in args.models.split(",") if name.strip()),
+        repository=args.repository,
+        log_dir=args.log_dir,
         log_format=args.log_format,
     )
 

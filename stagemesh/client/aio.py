@@ -10,7 +10,15 @@ import numpy as np
 
 from stagemesh.client import calls
 from stagemesh.client.answers import InferResult, ModelMetadata, ModelState
-from stagemesh.client.calls import DEFAULT_DEADLINE_S, DEFAULT_TARGET, QUESTION_OPTIONS, Call, InferOptions, Photo
+from stagemesh.client.calls import (
+    DEFAULT_DEADLINE_S,
+    DEFAULT_TARGET,
+    LOAD_DEADLINE_S,
+    QUESTION_OPTIONS,
+    Call,
+    InferOptions,
+    Photo,
+)
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.service import OipStub
 from stagemesh.rpc.channel import aio_channel
@@ -64,6 +72,12 @@ class AsyncClient:
 
     async def models(self) -> tuple[ModelState, ...]:
         return await self._run(calls.models())
+
+    async def load_model(self, model: str, *, deadline_s: float = LOAD_DEADLINE_S) -> None:
+        await self._run(calls.load_model(model, deadline_s))
+
+    async def unload_model(self, model: str, *, deadline_s: float = LOAD_DEADLINE_S) -> None:
+        await self._run(calls.unload_model(model, deadline_s))
 
     async def metadata(self, model: str, version: str = "") -> ModelMetadata:
         return await self._run(calls.metadata(model, version))

@@ -33,6 +33,8 @@ Photo = Path | str | bytes
 
 DEFAULT_TARGET = "127.0.0.1:8001"
 DEFAULT_DEADLINE_S = 60.0
+LOAD_DEADLINE_S = 1800.0
+"""Time for a load or an unload, in seconds: it may fetch weights, or wait for requests that are under way."""
 
 # For questions about a server, which must reach it while it is not ready: a channel that watches health
 # refuses to call it then.
@@ -128,6 +130,16 @@ def model_ready(model: str, version: str) -> Call[bool]:
 
 def models() -> Call[tuple[ModelState, ...]]:
     return Call("RepositoryIndex", pb.RepositoryIndexRequest(), parse_index)
+
+
+def load_model(model: str, deadline_s: float) -> Call[None]:
+    request = pb.RepositoryModelLoadRequest(model_name=model)
+    return Call("RepositoryModelLoad", request, lambda answer: None, model, uuid.uuid4().hex, deadline_s)
+
+
+def unload_model(model: str, deadline_s: float) -> Call[None]:
+    request = pb.RepositoryModelUnloadRequest(model_name=model)
+    return Call("RepositoryModelUnload", request, lambda answer: None, model, uuid.uuid4().hex, deadline_s)
 
 
 def metadata(model: str, version: str) -> Call[ModelMetadata]:

@@ -10,7 +10,15 @@ import numpy as np
 
 from stagemesh.client import calls
 from stagemesh.client.answers import InferResult, ModelMetadata, ModelState
-from stagemesh.client.calls import DEFAULT_DEADLINE_S, DEFAULT_TARGET, QUESTION_OPTIONS, Call, InferOptions, Photo
+from stagemesh.client.calls import (
+    DEFAULT_DEADLINE_S,
+    DEFAULT_TARGET,
+    LOAD_DEADLINE_S,
+    QUESTION_OPTIONS,
+    Call,
+    InferOptions,
+    Photo,
+)
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.service import OipStub
 from stagemesh.rpc.channel import sync_channel
@@ -73,6 +81,17 @@ class Client:
     def models(self) -> tuple[ModelState, ...]:
         """Every model of the repository with its state."""
         return self._run(calls.models())
+
+    def load_model(self, model: str, *, deadline_s: float = LOAD_DEADLINE_S) -> None:
+        """Have the mesh read the model's folder and serve it, in place of what it serves under that name.
+
+        A model served before goes on until the new one is ready at every stage, and stays where a stage fails.
+        """
+        self._run(calls.load_model(model, deadline_s))
+
+    def unload_model(self, model: str, *, deadline_s: float = LOAD_DEADLINE_S) -> None:
+        """Have the mesh serve a model no longer; returns once the requests it has are answered."""
+        self._run(calls.unload_model(model, deadline_s))
 
     def metadata(self, model: str, version: str = "") -> ModelMetadata:
         """The model's inputs and outputs."""

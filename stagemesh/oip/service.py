@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from stagemesh.errors import InvalidInput
+from stagemesh.errors import InvalidInput, Unsupported
 from stagemesh.oip import open_inference_pb2 as pb
 
 SERVICE_NAME = "inference.GRPCInferenceService"
@@ -60,6 +60,16 @@ class OipServicer(ABC):
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """The models and their states."""
 
+    async def repository_model_load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        """Read a model's folder and serve it; raises Unsupported where models don't change."""
+        raise Unsupported("this server loads its models at the start alone")
+
+    async def repository_model_unload(
+        self, request: pb.RepositoryModelUnloadRequest
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Serve a model no longer; raises Unsupported where models don't change."""
+        raise Unsupported("this server keeps its models until it ends")
+
     @abstractmethod
     async def model_infer(self, data: bytes) -> bytes:
         """An encoded ModelInferRequest to an encoded ModelInferResponse."""
@@ -90,6 +100,8 @@ def oip_handler(servicer: OipServicer) -> grpc.GenericRpcHandler:
         "ModelConfig": unary(_parsed(servicer.model_config, pb.ModelConfigRequest)),
         "ModelStatistics": unary(_parsed(servicer.model_statistics, pb.ModelStatisticsRequest)),
         "RepositoryIndex": unary(_parsed(servicer.repository_index, pb.RepositoryIndexRequest)),
+        "RepositoryModelLoad": unary(_parsed(servicer.repository_model_load, pb.RepositoryModelLoadRequest)),
+        "RepositoryModelUnload": unary(_parsed(servicer.repository_model_unload, pb.RepositoryModelUnloadRequest)),
         "ModelInfer": unary(infer),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(cast(Any, stream)),
     }
@@ -169,6 +181,8 @@ class OipStub(Generic[ChannelT]):
     ModelConfig = _Unary(pb.ModelConfigRequest, pb.ModelConfigResponse)
     ModelStatistics = _Unary(pb.ModelStatisticsRequest, pb.ModelStatisticsResponse)
     RepositoryIndex = _Unary(pb.RepositoryIndexRequest, pb.RepositoryIndexResponse)
+    RepositoryModelLoad = _Unary(pb.RepositoryModelLoadRequest, pb.RepositoryModelLoadResponse)
+    RepositoryModelUnload = _Unary(pb.RepositoryModelUnloadRequest, pb.RepositoryModelUnloadResponse)
     ModelInfer = _Unary(bytes, bytes)
     ModelStreamInfer = _Stream(bytes, bytes)
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from stagemesh.errors import ConfigError
 from stagemesh.oip.open_inference_pb2 import POOL
@@ -21,11 +19,13 @@ from stagemesh.rpc import health
 from stagemesh.rpc.channel import MIN_PING_INTERVAL_MS, Option, keepalive_options
 from stagemesh.rpc.context import Identity
 from stagemesh.rpc.interceptor import CallInterceptor
+from stagemesh.rpc.reflection import enable_reflection
 from stagemesh.rpc.side_port import SidePort
 from stagemesh.settings import ServiceSettings
 from stagemesh.telemetry import Metrics
 
 _NO_LIMIT_MS = 2**31 - 1
+_NO_LIMIT_CALLS = 100_000
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ def server_options(settings: ServiceSettings) -> list[Option]:
         # gRPC holds both a message and what a compressed one expands to against this limit.
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Beyond 1,000 calls that wait to be accepted gRPC cancels some at random, with no word to anyone: the
+        # interceptor refuses them instead, and says why.
+        ("grpc.server.max_pending_requests", _NO_LIMIT_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT_CALLS),
         # By default a second server binds the same port silently and takes a share of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
@@ -86,7 +90,7 @@ class Server:
         self.http_port = self._side_port.port
         server = grpc.aio.server(interceptors=[self._interceptor], options=server_options(settings))
         server.add_generic_rpc_handlers((*self._handlers, self._health.handler()))
-        _enable_reflection(server, [_name(handler) for handler in self._handlers], self._pool)
+        enable_reflection(server, [_name(handler) for handler in self._handlers], self._pool)
         try:
             self.port = _bind(server, settings.host, settings.port)
         except ConfigError:
@@ -152,13 +156,6 @@ def _name(handler: grpc.GenericRpcHandler) -> str:
     if not isinstance(handler, grpc.ServiceRpcHandler):
         raise TypeError(f"expected a handler of a named service, found {type(handler).__name__}")
     return str(handler.service_name())
-
-
-def _enable_reflection(server: grpc.aio.Server, services: list[str], pool: DescriptorPool) -> None:
-    for module in (health_pb2, reflection_pb2):
-        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server, pool)
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int) -> int:

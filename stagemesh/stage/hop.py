@@ -11,11 +11,15 @@ from stagemesh.errors import StageFailed, StagemeshError
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.messages import InferRequest, InferResponse
 from stagemesh.oip.service import OipStub
+from stagemesh.rpc.addresses import each_address
 from stagemesh.rpc.channel import aio_channel
 from stagemesh.rpc.context import outgoing_metadata, remaining
 from stagemesh.rpc.status import from_rpc_error
+from stagemesh.stage.repository_request import KEEP, RELEASE
 
 ROUTE_EXTENSION = "stagemesh_route"
+CHANGE_S = 1800.0
+"""Time for a load or an unload: fetching weights and building an engine are part of a load."""
 
 R = TypeVar("R")
 
@@ -26,6 +30,7 @@ class Hop:
     def __init__(self, stage: str, target: str, *, max_message_bytes: int, default_deadline_s: float) -> None:
         self._stage = stage
         self._target = target
+        self._max_message_bytes = max_message_bytes
         self._default_deadline_s = default_deadline_s
         self._channel = aio_channel(target, max_message_bytes)
         self._stub = OipStub(self._channel)
@@ -40,7 +45,7 @@ class Hop:
         try:
             return InferResponse.decode(data)
         except StagemeshError as error:
-            raise StageFailed(f"stage '{self._stage}' at {self._target} answered: {error}") from error
+            raise StageFailed(f"{self} answered: {error}") from error
 
     async def knows_routes(self) -> bool:
         """Whether the server there is one of ours, asked once; False for a foreign OIP server."""
@@ -70,12 +75,41 @@ class Hop:
         """The model's configuration there. Raises as `infer`."""
         return (await self._call(self._stub.ModelConfig, pb.ModelConfigRequest(name=model))).config
 
+    async def replicas(self) -> list[Hop]:
+        """A hop to each address of the target, to be closed by the caller. Raises Unavailable, Unsupported."""
+        return [
+            Hop(
+                self._stage,
+                address,
+                max_message_bytes=self._max_message_bytes,
+                default_deadline_s=self._default_deadline_s,
+            )
+            for address in await each_address(self._target)
+        ]
+
+    async def load(self, model: str, keep: str) -> None:
+        """Have the server load a model and keep the one of generation `keep` at hand. Raises as `infer`."""
+        request = pb.RepositoryModelLoadRequest(model_name=model)
+        if keep:
+            request.parameters[KEEP].string_param = keep
+        await self._call(self._stub.RepositoryModelLoad, request, CHANGE_S)
+
+    async def unload(self, model: str, generation: str = "") -> None:
+        """Have the server unload a model, or only the kept one of `generation`. Raises as `infer`."""
+        request = pb.RepositoryModelUnloadRequest(model_name=model)
+        if generation:
+            request.parameters[RELEASE].string_param = generation
+        await self._call(self._stub.RepositoryModelUnload, request, CHANGE_S)
+
+    def __str__(self) -> str:
+        return f"stage '{self._stage}' at {self._target}"
+
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
 
-    async def _call(self, method: Callable[..., Awaitable[R]], request: object) -> R:
-        left_s = remaining(self._default_deadline_s)
+    async def _call(self, method: Callable[..., Awaitable[R]], request: object, default_s: float = 0.0) -> R:
+        left_s = remaining(default_s or self._default_deadline_s)
         try:
             return await method(request, timeout=left_s, metadata=outgoing_metadata())
         except grpc.aio.AioRpcError as error:

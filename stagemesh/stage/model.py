@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from stagemesh.errors import InvalidInput
 from stagemesh.oip.messages import InferRequest, InferResponse
@@ -17,15 +19,38 @@ DEFAULT_PRIORITY = 5
 
 
 class ServedModel(ABC):
-    """A model of a stage, or a pipeline of the gateway, behind the Open Inference Protocol."""
+    """A model of a stage, or a pipeline of the gateway, behind the Open Inference Protocol.
+
+    `generation` tells the contents of its folder from those that a load under the same name finds later.
+    """
 
     platform: str = "stagemesh"
     policy: Batching | None = None
 
-    def __init__(self, name: str, version: str) -> None:
+    def __init__(self, name: str, version: str, generation: str = "") -> None:
         self.name = name
         self.version = version
+        self.generation = generation
         self.statistics = ModelStatistics()
+        self._users = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the model open while a request is answered."""
+        self._users += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Return once no request is being answered."""
+        await self._idle.wait()
 
     @abstractmethod
     async def infer(self, request: InferRequest) -> InferResponse:

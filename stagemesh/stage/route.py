@@ -12,11 +12,13 @@ from dataclasses import replace
 
 from stagemesh.errors import InvalidInput, Unavailable
 from stagemesh.oip.messages import InferRequest, InferResponse
-from stagemesh.oip.tensors import Tensor
+from stagemesh.oip.tensors import Parameter, Tensor
 from stagemesh.stage.hop import Hop
 
 ROUTE = "stagemesh_route"
 ROUTE_DONE = "stagemesh_route_done"
+GENERATION = "stagemesh_generation"
+"""Parameter the gateway gives a request: all stages answer it with what they loaded of the same folder contents."""
 RESERVED_PREFIX = "stagemesh_"
 META_PREFIX = "meta."
 PIPELINE = ("preprocess", "infer", "postprocess")
@@ -86,15 +88,23 @@ class Router:
         return hop
 
 
+def plain_parameters(request: InferRequest) -> dict[str, Parameter]:
+    """The parameters that are not between stages alone."""
+    return {k: v for k, v in request.parameters.items() if not k.startswith(RESERVED_PREFIX)}
+
+
 def _with_route(request: InferRequest, rest: Sequence[str]) -> InferRequest:
-    parameters = {k: v for k, v in request.parameters.items() if not k.startswith(RESERVED_PREFIX)}
+    parameters = plain_parameters(request)
     if rest:
         parameters[ROUTE] = ",".join(rest)
+    if GENERATION in request.parameters:
+        parameters[GENERATION] = request.parameters[GENERATION]
     return replace(request, parameters=parameters)
 
 
 async def _infer_foreign(hop: Hop, request: InferRequest, *, last: bool) -> tuple[InferResponse, dict[str, Tensor]]:
     """Call a server that knows neither routes nor `meta.*`; the meta tensors stay with the caller."""
     inputs, meta = split_meta(request.inputs)
-    plain = replace(_with_route(request, ()), inputs=inputs, outputs=request.outputs if last else ())
+    outputs = request.outputs if last else ()
+    plain = replace(request, parameters=plain_parameters(request), inputs=inputs, outputs=outputs)
     return await hop.infer(plain), meta

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,3 +25,19 @@ class Runner(Protocol):
     def run(self, inputs: Arrays, parameters: Mapping[str, Parameter]) -> Arrays:
         """Compute one batch. Raises InvalidInput for what the caller got wrong."""
         ...
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A Runner that holds more than memory."""
+
+    def close(self) -> None:
+        """Give everything back; called once, after the last `run`."""
+        ...
+
+
+@runtime_checkable
+class NamesPlatform(Protocol):
+    """A Runner that knows what it runs on, in the words of ModelMetadata's `platform`."""
+
+    platform: str

@@ -6,10 +6,9 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from stagemesh.errors import ConfigError
 from stagemesh.logs import configure_logging
@@ -18,6 +17,8 @@ from stagemesh.rpc.context import Identity
 from stagemesh.rpc.server import Server
 from stagemesh.settings import ServiceSettings, load_settings
 from stagemesh.stage.hop import Hop
+from stagemesh.stage.house import House
+from stagemesh.stage.lifecycle import Lifecycle, ModelMaker
 from stagemesh.stage.memory import give_back_when_quiet
 from stagemesh.stage.model_table import ModelTable
 from stagemesh.stage.route import PIPELINE, Router
@@ -29,47 +30,37 @@ log = logging.getLogger(__name__)
 EXIT_CONFIG = 2
 
 
-@dataclass(frozen=True, slots=True)
-class House:
-    """What a running service hands to whoever fills its table of models."""
-
-    settings: ServiceSettings
-    table: ModelTable
-    router: Router
-    hops: dict[str, Hop]
-    metrics: Metrics
-
-
-Fill = Callable[[House], Awaitable[None]]
 S = TypeVar("S", bound=ServiceSettings)
 
 
-def run_service(settings_class: type[S], fill_for: Callable[[S], Fill]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code.
+def run_service(
+    settings_class: type[S], maker_for: Callable[[S], ModelMaker], lifecycle_class: type[Lifecycle] = Lifecycle
+) -> int:
+    """Serve until SIGTERM or SIGINT, then end the process; returns an exit code where it could not serve.
 
-    Settings come from the environment and the command line. What `fill_for` gives loads the models,
-    then the service is ready. A ConfigError, of a port in use for one, is one sentence on stderr and
+    Settings come from the environment and the command line. What `maker_for` gives makes the models of the
+    repository, then the service is ready. A ConfigError, of a port in use for one, is one sentence on stderr and
     exit code 2.
     """
     try:
         settings = load_settings(settings_class, sys.argv[1:], os.environ)
         identity = Identity.of(settings)
         configure_logging(settings.log_level, settings.log_format, identity.stage, identity.replica)
-        asyncio.run(_serve(identity, settings, fill_for(settings)))
+        maker = maker_for(settings)
+        asyncio.run(_serve(identity, settings, lambda house: lifecycle_class(house, maker)))
     except ConfigError as error:
         print(f"{settings_class.stage}: {error}", file=sys.stderr)
-        return EXIT_CONFIG
-    return 0
+    return EXIT_CONFIG
 
 
-async def _serve(identity: Identity, settings: ServiceSettings, fill: Fill) -> None:
+async def _serve(identity: Identity, settings: ServiceSettings, lifecycle_in: Callable[[House], Lifecycle]) -> NoReturn:
     metrics = Metrics(identity.stage)
-    table = ModelTable()
     hops = _hops(settings, identity.stage)
-    servicer = StageServicer(identity, table, routes=identity.stage in PIPELINE)
+    lifecycle = lifecycle_in(House(settings, ModelTable(), Router(hops), hops, metrics))
+    servicer = StageServicer(identity, lifecycle, routes=identity.stage in PIPELINE)
     server = Server(identity, settings, metrics, [oip_handler(servicer)])
     await server.start()
-    filling = asyncio.create_task(_fill(fill, House(settings, table, Router(hops), hops, metrics), server))
+    filling = asyncio.create_task(_fill(lifecycle, server))
     serving = asyncio.create_task(server.serve_until_signal())
     trimming = asyncio.create_task(give_back_when_quiet(partial(_bytes_received, metrics, identity.stage)))
     try:
@@ -81,19 +72,27 @@ async def _serve(identity: Identity, settings: ServiceSettings, fill: Fill) -> N
         filling.cancel()
         serving.cancel()
         trimming.cancel()
-        await table.close()
+        await lifecycle.close()
         for hop in hops.values():
             await hop.close()
+    _leave()
+
+
+def _leave() -> NoReturn:
+    """End the process without joining its threads: a plug-in that never returns would hold up the exit for good."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _bytes_received(metrics: Metrics, stage: str) -> float | None:
     return metrics.registry.get_sample_value("stagemesh_bytes_total", {"stage": stage, "direction": "in"})
 
 
-async def _fill(fill: Fill, house: House, server: Server) -> None:
-    await fill(house)
+async def _fill(lifecycle: Lifecycle, server: Server) -> None:
+    await lifecycle.fill()
     server.set_ready(True)
-    log.info("ready: %s", ", ".join(f"{e.name} {e.state.value}" for e in house.table))
+    log.info("ready: %s", ", ".join(f"{e.name} {e.state.value}" for e in lifecycle.house.table))
 
 
 def _hops(settings: ServiceSettings, own_stage: str) -> dict[str, Hop]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from importlib.metadata import version as package_version
@@ -16,27 +15,38 @@ from stagemesh.rpc.context import Identity, call_model
 from stagemesh.rpc.status import call_origin, details_text
 from stagemesh.stage.describe import to_config, to_metadata
 from stagemesh.stage.hop import ROUTE_EXTENSION
+from stagemesh.stage.lifecycle import Lifecycle
 from stagemesh.stage.model import ServedModel
-from stagemesh.stage.model_table import ModelTable, State
+from stagemesh.stage.model_table import State
 from stagemesh.stage.ordered import in_order
+from stagemesh.stage.repository_request import KEEP, RELEASE, UNLOAD_DEPENDENTS, parameter, requested_model
+from stagemesh.stage.route import GENERATION
 
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
 STREAM_WINDOW = 16
 
 
 class StageServicer(OipServicer):
-    """Serves a ModelTable as one stage; `routes` says whether it advertises that it serves routes."""
+    """Serves the models of a Lifecycle; `routes` says whether it advertises that it serves routes."""
 
-    def __init__(self, identity: Identity, table: ModelTable, *, routes: bool = True) -> None:
+    def __init__(self, identity: Identity, lifecycle: Lifecycle, *, routes: bool = True) -> None:
         self._identity = identity
-        self._table = table
+        self._lifecycle = lifecycle
+        self._table = lifecycle.house.table
         self._extensions = (*EXTENSIONS, ROUTE_EXTENSION) if routes else EXTENSIONS
 
     async def server_live(self, request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
     async def server_ready(self, request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
-        return pb.ServerReadyResponse(ready=all(entry.state is not State.LOADING for entry in self._table))
+        return pb.ServerReadyResponse(ready=self._lifecycle.filled)
 
     async def server_metadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(
@@ -77,20 +87,30 @@ class StageServicer(OipServicer):
             ]
         )
 
+    async def repository_model_load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        name = requested_model(request)
+        await self._lifecycle.load(name, keep=parameter(request, KEEP))
+        return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
+
+    async def repository_model_unload(
+        self, request: pb.RepositoryModelUnloadRequest
+    ) -> pb.RepositoryModelUnloadResponse:
+        name = requested_model(request)
+        if generation := parameter(request, RELEASE, {UNLOAD_DEPENDENTS}):
+            await self._lifecycle.release(name, generation)
+        else:
+            await self._lifecycle.unload(name)
+        return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+
     async def model_infer(self, data: bytes) -> bytes:
         try:
             request = InferRequest.decode(data)
         except StagemeshError:
             self._note_model(data)
             raise
-        model = self._model(request.model_name, request.model_version)
-        started = time.monotonic()
-        span = model.statistics.fail
-        try:
+        model = self._model(request.model_name, request.model_version, request.parameters.get(GENERATION, ""))
+        with model.in_use(), model.statistics.timed():
             response = await model.infer(request)
-            span = model.statistics.success
-        finally:
-            span.add(time.monotonic() - started)
         return response.encode()
 
     async def model_stream_infer(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -104,10 +124,10 @@ class StageServicer(OipServicer):
         except StagemeshError as error:
             return encode_stream_response(error=details_text(error, call_origin(self._identity)))
 
-    def _model(self, name: str, version: str) -> ServedModel:
+    def _model(self, name: str, version: str, generation: object = "") -> ServedModel:
         # Known by its name already, so that an error about the version names the model too.
         call_model.set(self._table.entry(name).name)
-        return self._table.entry(name, version).served()
+        return self._table.entry(name, version).served(generation)
 
     def _note_model(self, data: bytes) -> None:
         """Find which model a request that can't be decoded is for, so that its error names it."""

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import sys
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from stagemesh.errors import InvalidInput, StageFailed, StagemeshError
 from stagemesh.oip.messages import InferRequest, InferResponse
 from stagemesh.oip.signature import Signature, check_inputs
 from stagemesh.oip.tensors import Parameter, Tensor
-from stagemesh.repository import Batching
+from stagemesh.repository import Batching, ModelFolder
 from stagemesh.rpc.context import remaining
 from stagemesh.stage.batcher import Batcher
 from stagemesh.stage.job_queue import Answer
 from stagemesh.stage.kind import Meta, StageKind
 from stagemesh.stage.model import ServedModel, queue_policy, select_outputs
 from stagemesh.stage.route import ROUTE, ROUTE_DONE, Router, parse_route, split_meta
-from stagemesh.stage.runner import Arrays, Runner
+from stagemesh.stage.runner import Arrays, Closable, Runner
 from stagemesh.telemetry import ModelMetrics
+
+log = logging.getLogger(__name__)
 
 
 class StageModel(ServedModel):
@@ -27,8 +33,7 @@ class StageModel(ServedModel):
 
     def __init__(
         self,
-        name: str,
-        version: str,
+        folder: ModelFolder,
         *,
         kind: StageKind,
         platform: str,
@@ -39,7 +44,7 @@ class StageModel(ServedModel):
         metrics: ModelMetrics,
         default_deadline_s: float,
     ) -> None:
-        super().__init__(name, version)
+        super().__init__(folder.name, folder.version, folder.digest)
         self.platform = platform
         self.policy = policy
         self._policy = policy
@@ -60,6 +65,8 @@ class StageModel(ServedModel):
 
     async def close(self) -> None:
         await self._batcher.close()
+        if isinstance(self._runner, Closable):
+            await asyncio.to_thread(self._runner.close)
 
     async def infer(self, request: InferRequest) -> InferResponse:
         route = parse_route(request.parameters.get(ROUTE, ""), self._kind.name)
@@ -122,6 +129,7 @@ class StageModel(ServedModel):
         except StagemeshError:
             raise
         except Exception as error:  # a plug-in may raise anything; the caller learns where
+            log.debug("model '%s' raised", self.name, exc_info=True)
             raise StageFailed(_describe(self._runner, error)) from error
 
 
@@ -134,6 +142,13 @@ def _check_passing(tensors: Mapping[str, Tensor], rows: int) -> None:
 
 
 def _describe(runner: Runner, error: Exception) -> str:
+    """What was raised, and where: the innermost line of the plug-in's own folder, not of a library it calls."""
+    module = sys.modules.get(type(runner).__module__)
+    home = Path(getattr(module, "__file__", None) or "").parent
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(runner).__name__} raised {type(error).__name__}{where}: {error}"
+    own = [frame for frame in frames if Path(frame.filename).parent == home] or frames
+    return f"{type(runner).__name__} raised {type(error).__name__} at {_place(own[-1])}: {error}"
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{Path(frame.filename).name}:{frame.lineno}"

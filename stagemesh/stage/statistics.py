@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stagemesh.oip import open_inference_pb2 as pb
@@ -44,6 +46,16 @@ class ModelStatistics:
         self.batches.setdefault(rows, Span()).add(seconds)
         self.inferences += rows
         self.last_ms = int(time.time() * 1000)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count one request: as failed where the block raises."""
+        started, span = time.monotonic(), self.fail
+        try:
+            yield
+            span = self.success
+        finally:
+            span.add(time.monotonic() - started)
 
     def to_proto(self, name: str, version: str) -> pb.ModelStatistics:
         """The protocol's message for a model of that name and version."""

@@ -152,6 +152,14 @@ async def test_a_server_that_is_not_ready_still_answers_questions(connect: Conne
     assert [(m.state, m.reason) for m in await client.models()] == [("LOADING", "fetching weights")] * 3
 
 
+async def test_a_server_whose_models_do_not_change_says_so(connect: Connect, server: str) -> None:
+    client = connect(server)
+    for change, words in ((client.load_model, "at the start alone"), (client.unload_model, "until it ends")):
+        with pytest.raises(RemoteFailure, match=words) as raised:
+            await change("echo")
+        assert raised.value.status == "UNIMPLEMENTED"
+
+
 def test_the_blocking_client_is_a_context_manager(server: str) -> None:
     with Client(server) as client:
         assert client.live()

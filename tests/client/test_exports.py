@@ -25,6 +25,7 @@ NAMES = [
     "Unavailable",
     "UnknownModel",
     "Unsupported",
+    "Worker",
 ]
 
 

@@ -1,15 +1,13 @@
-"""Devices, thread counts, and arrays on their way to a device and back."""
+"""Devices and thread counts."""
 
 from __future__ import annotations
 
 import os
-import warnings
 
-import numpy as np
 import pytest
 import torch
 
-from services.infer.device import cap_threads, download, select_device, upload
+from services.infer.device import cap_threads, select_device
 from stagemesh.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -48,21 +46,3 @@ def test_threads_are_capped() -> None:
         assert torch.get_num_threads() == len(os.sched_getaffinity(0))
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_read_only_array_is_copied_without_a_warning() -> None:
-    array = np.frombuffer(bytes(range(24)), np.uint8).reshape(2, 4, 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tensor = upload(array, CPU)
-    tensor.add_(1)
-    np.testing.assert_array_equal(tensor.numpy(), array + 1)
-
-
-def test_what_comes_back_is_contiguous_float32() -> None:
-    flat = torch.arange(6.0)
-    assert np.shares_memory(download(flat), flat.numpy())
-    turned = download(torch.arange(6, dtype=torch.int64).reshape(2, 3).T)
-    assert turned.dtype == np.float32
-    assert turned.flags.c_contiguous
-    np.testing.assert_array_equal(turned, [[0, 3], [1, 4], [2, 5]])

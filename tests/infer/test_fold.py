@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import nn
 
@@ -54,3 +57,23 @@ def test_a_convolution_used_twice_is_left_alone() -> None:
 
 def test_a_convolution_that_others_read_is_left_alone() -> None:
     check(Pair(reads_conv=True), left=1)
+
+
+def test_networks_run_in_other_threads_while_one_is_traced() -> None:
+    entered, done = threading.Event(), threading.Event()
+
+    class Waits(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            entered.set()
+            assert done.wait(10)
+            return x
+
+    served, image = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.ones(1, 3, 8, 8)
+    expected = served(image)
+    with ThreadPoolExecutor(2) as threads:
+        tracing = [threads.submit(fold_batch_norm, Waits()) for _ in range(2)]
+        assert entered.wait(10)
+        found = served(image)
+        done.set()
+        assert [type(folded.result()) for folded in tracing] and torch.equal(found, expected)
+    assert torch.equal(served(image), expected)

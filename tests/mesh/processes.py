@@ -39,7 +39,12 @@ class ServiceProcess:
         env: Mapping[str, str] = {},
         **settings: object,
     ) -> None:
-        """`settings` are flags of the service: `infer_target="ipv4:…"`, `drain_s=0.2`."""
+        """`settings` are flags of the service: `infer_target="ipv4:…"`, `drain_s=0.2`.
+
+        Of the demo repository only `classify` is served where `model_names` names no others.
+        """
+        if models == MODELS:
+            settings.setdefault("model_names", "classify")
         self.stage = stage
         self.host = host
         flags = {"host": host, "port": port, "http_port": 0, "models": models, **settings}
@@ -64,7 +69,7 @@ class ServiceProcess:
     def wait_ready(self) -> None:
         """Return once it is READY."""
         self.wait_listening()
-        self._wait_for(re.compile(r"\bready: "))
+        self._wait_for(re.compile(r"(?<!not )\bready: "))
 
     @property
     def target(self) -> str:

@@ -32,6 +32,13 @@ def add_model(repository: Path, template: str, name: str = "", **keys: object) -
     return folder
 
 
+def edit_model(folder: Path, old: str, new: str, file: str = "model.toml") -> None:
+    """Replace `old` in a file of a model's folder."""
+    text = (folder / file).read_text()
+    assert old in text, f"{folder / file} has no {old}"
+    (folder / file).write_text(text.replace(old, new))
+
+
 def sleep_in_net(folder: Path, seconds: float) -> None:
     """Let each batch of a copy of `blocks` take `seconds` longer."""
     net = folder / "net.py"

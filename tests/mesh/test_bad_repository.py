@@ -147,7 +147,7 @@ def test_a_port_in_use_ends_the_service_with_a_sentence() -> None:
     ("flags", "words"),
     [
         (["--models", "/nowhere"], r"postprocess: /nowhere: expected a folder of models: No such file or directory"),
-        (["--model-names", "clasify"], r"postprocess: .*unknown model 'clasify'; known models: classify"),
+        (["--model-names", "clasify"], r"postprocess: .*unknown model 'clasify'; known models: classify\b.*"),
         (["--max-message-mib", "0"], r"postprocess: --max-message-mib: expected 1 to 2047, found '0'"),
         (["--sise", "3"], r"postprocess: .*unrecognized arguments: --sise 3"),
     ],

@@ -7,14 +7,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import grpc.aio
 import pytest
 
 from stagemesh import AsyncClient
 from stagemesh.client.answers import InferResult
 from stagemesh.errors import DeadlineExceeded, RemoteFailure, StagemeshError
-from stagemesh.oip.tensors import Parameter
-from tests.mesh.processes import Mesh, running_mesh
+from stagemesh.oip.messages import InferResponse
+from stagemesh.oip.service import SERVICE_NAME
+from stagemesh.oip.tensors import Parameter, Tensor
+from tests.mesh.processes import Mesh, ServiceProcess, running, running_mesh
 from tests.mesh.repositories import add_model, computed, puppet_image
 
 pytestmark = pytest.mark.xdist_group("deadlines")
@@ -45,11 +49,16 @@ class Puppets:
 
 
 @pytest.fixture(scope="module")
-def module_puppets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Puppets]:
-    models = tmp_path_factory.mktemp("models")
-    folder = add_model(models, "puppet")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("models")
+    add_model(repository, "puppet")
+    return repository
+
+
+@pytest.fixture(scope="module")
+def module_puppets(models: Path) -> Iterator[Puppets]:
     with running_mesh(models=models, workers=1) as mesh:
-        yield Puppets(mesh, folder)
+        yield Puppets(mesh, models / "puppet")
 
 
 @pytest.fixture
@@ -81,7 +90,7 @@ async def occupy(puppets: Puppets, client: AsyncClient, stage: str, ms: int = SL
     """Make a stage busy with request 1 for `ms` milliseconds; returns once it computes it."""
     occupant = asyncio.create_task(order(client, 1, slow=stage, ms=ms))
     async with asyncio.timeout(10):
-        while puppets.numbers(stage) != [1]:  # noqa: ASYNC110  the log is another process's
+        while puppets.numbers(stage) != [1]:
             await asyncio.sleep(0.005)
     return occupant
 
@@ -152,6 +161,32 @@ async def test_a_request_that_ends_while_computed_goes_no_further(puppets: Puppe
         assert puppets.numbers(stage) == [1]
         assert all(puppets.arrived(name) == before[name] for name in later)
         await order(client, 2)
+
+
+async def test_each_hop_gets_what_the_one_before_left(models: Path) -> None:
+    seen: list[tuple[float, str]] = []
+
+    async def model_infer(data: bytes, context: Any) -> bytes:
+        metadata = dict(context.invocation_metadata())
+        seen.append((context.time_remaining(), metadata["x-request-id"]))
+        return InferResponse("puppet", {"logits": Tensor("FP32", (1,), bytes(4))}).encode()
+
+    handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(model_infer)}
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    pre = ServiceProcess("preprocess", models=models, infer_target=f"ipv4:127.0.0.1:{port}")
+    parameters: dict[str, Parameter] = {"preprocess_ms": 300, "stagemesh_route": "infer"}
+    with running(pre):
+        async with AsyncClient(pre.target) as client:
+            image = puppet_image(1)
+            await client.infer("puppet", image, parameters=parameters, deadline_s=5, request_id="one-of-mine")
+            await client.infer("puppet", image, parameters=parameters, deadline_s=2)
+    await server.stop(None)
+    assert seen[0][1] == "one-of-mine"
+    assert 4 < seen[0][0] <= 4.75
+    assert 1 < seen[1][0] <= 1.75
 
 
 async def test_the_queue_timeout_of_a_request(puppets: Puppets) -> None:

@@ -148,7 +148,10 @@ async def test_a_replica_whose_address_a_name_gains_is_used(models: Path) -> Non
         stack.enter_context(running(gateway))
         async with AsyncClient(gateway.target) as client:
             await asyncio.gather(*(ask(client, index) for index in range(12)))
-            assert [replica.statistics(MODEL).inference_count for replica in infer] == [6, 6, 0]
+            counts = [replica.statistics(MODEL).inference_count for replica in infer]
+            assert counts[0] + counts[1] == 12
+            assert counts[0]
+            assert counts[1]
             dns.addresses = hosts
             waited = await until_computing(client, infer[2])
             print(f"the new address computed after {waited:.1f} s and {dns.questions} questions")

@@ -21,12 +21,12 @@ from stagemesh.rpc.status import DETAILS_KEY
 from tests.mesh.processes import Mesh, ServiceProcess, running_mesh
 from tests.mesh.repositories import add_model, blocks_photo
 
-pytestmark = pytest.mark.xdist_group("overload")
+pytestmark = [pytest.mark.xdist_group("overload"), pytest.mark.timeout(300)]
 
 AT_ONCE = 2000
 QUEUE = 64
 CHANNELS = 4
-BOUND_S = 60
+BOUND_S = 90
 TOLERANCE = 0.1
 SETTLE_S = 4
 

@@ -46,9 +46,17 @@ def test_a_described_method_can_be_called(channel: grpc.Channel) -> None:
     assert call(asked(name="classify"), timeout=10).ready
 
 
-def test_an_unknown_symbol_is_not_found(channel: grpc.Channel) -> None:
+def test_a_method_can_be_described_by_its_own_name(channel: grpc.Channel) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-    question = reflection_pb2.ServerReflectionRequest(file_containing_symbol="inference.Nothing")
+    question = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"{INFERENCE}.ModelInfer")
+    (answer,) = stub.ServerReflectionInfo(iter([question]), timeout=10)
+    assert answer.file_descriptor_response.file_descriptor_proto
+
+
+@pytest.mark.parametrize("symbol", ["inference.Nothing", f"{INFERENCE}.Nothing", "", "a.b.c"])
+def test_an_unknown_symbol_is_not_found(channel: grpc.Channel, symbol: str) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    question = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
     (answer,) = stub.ServerReflectionInfo(iter([question]), timeout=10)
     assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 

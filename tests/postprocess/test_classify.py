@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-X
-from stagemesh.errors import InvalidInput, StageFailed
+from services.postprocess.activations import softmax
+from services.postprocess.classify import ClassifyOptions, ClassifyPostprocessor, best_classes
+from stagemesh.errors import InvalidInput
 from stagemesh.oip.tensors import Parameter
 from stagemesh.plugins import Arrays
 from stagemesh.repository import ModelFolder
@@ -61,7 +62,7 @@ def test_huge_logits_do_not_overflow() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_that_are_no_numbers(bad: float) -> None:
-    with pytest.raises(StageFailed, match=r"expected finite numbers, found (nan|inf) as the largest of row 1"):
+    with pytest.raises(InvalidInput, match=r"expected finite numbers, found (nan|inf) as the largest of row 1"):
         classify([[1, 2, 3, 4], [1, bad, 3, 4]])
 
 

@@ -42,7 +42,7 @@ def test_shipped_classify_model() -> None:
         ("[model]\ntask = 'guess'\n", "key 'task': expected one of 'classify'"),
         (GOOD + "lables = 'x'\n", "[model]: unknown key 'lables'; expected one of: task, labels, version"),
         (GOOD + "version = 2\n", "key 'version': expected a string, found 2"),
-        (GOOD + "version = 'a/b'\n", "key 'version': expected [A-Za-z0-9]"),
+        (GOOD + "version = 'a/b'\n", "key 'version': expected a whole number such as"),
         (GOOD + "labels = 'none.txt'\n", "key 'labels': expected the file 'none.txt'"),
         (GOOD + "labels = '../other.txt'\n", "key 'labels': expected a file inside"),
         (GOOD + "labels = '/etc/hostname'\n", "key 'labels': expected a file inside"),

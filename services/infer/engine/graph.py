@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import NoReturn
 
 import torch
@@ -48,6 +49,10 @@ class RuntimeNode:
 
     def __str__(self) -> str:
         return f"node '{self.name}' ({self.domain + '.' if self.domain else ''}{self.op_type})"
+
+    def reading(self, inputs: Sequence[str]) -> RuntimeNode:
+        """The same operation on other tensors."""
+        return self if tuple(inputs) == self.inputs else replace(self, inputs=tuple(inputs))
 
     def integer(self, name: str, default: int) -> int:
         """Attribute `name`, or `default` where it is absent."""
@@ -100,6 +105,10 @@ class RuntimeGraph:
     constants: dict[str, torch.Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    def holding(self, nodes: list[RuntimeNode], constants: dict[str, torch.Tensor] | None = None) -> RuntimeGraph:
+        """A graph of the same inputs and outputs with other nodes, and other constants where given."""
+        return replace(self, nodes=nodes, constants=dict(self.constants if constants is None else constants))
+
     def producers(self) -> dict[str, RuntimeNode]:
         """The node that makes each tensor."""
         return {name: node for node in self.nodes for name in node.outputs if name}
@@ -128,7 +137,7 @@ def checked(graph: RuntimeGraph, where: str) -> RuntimeGraph:
             raise ConfigError(f"{where}: output '{output.name}' is made by no node")
     if not graph.outputs:
         raise ConfigError(f"{where}: expected one or more outputs, found none")
-    graph.nodes = _sorted(graph.nodes, known, where)
+    graph.nodes = _sorted(graph.nodes, where)
     return graph
 
 
@@ -151,23 +160,11 @@ def _check_unique(graph: RuntimeGraph, where: str) -> None:
         raise ConfigError(f"{where}: expected different outputs, found twice: {names_of(unnamed)}")
 
 
-def _sorted(nodes: Sequence[RuntimeNode], known: set[str], where: str) -> list[RuntimeNode]:
-    waiting = {index: {name for name in node.inputs if name} - known for index, node in enumerate(nodes)}
-    readers: dict[str, list[int]] = {}
-    for index, names in waiting.items():
-        for name in names:
-            readers.setdefault(name, []).append(index)
-    ready = deque(index for index, names in waiting.items() if not names)
-    order: list[int] = []
-    while ready:
-        index = ready.popleft()
-        order.append(index)
-        for name in nodes[index].outputs:
-            for reader in readers.get(name, ()):
-                waiting[reader].discard(name)
-                if not waiting[reader]:
-                    ready.append(reader)
-    if len(order) < len(nodes):
-        stuck = [nodes[index] for index in sorted(set(waiting) - set(order))]
-        raise ConfigError(f"{where}: the graph has a cycle through {names_of(stuck)}")
-    return [nodes[index] for index in order]
+def _sorted(nodes: Sequence[RuntimeNode], where: str) -> list[RuntimeNode]:
+    makers = {name: index for index, node in enumerate(nodes) for name in node.outputs if name}
+    sources = {index: [makers[name] for name in node.inputs if name in makers] for index, node in enumerate(nodes)}
+    try:
+        return [nodes[index] for index in TopologicalSorter(sources).static_order()]
+    except CycleError as error:
+        cycle = [nodes[index] for index in error.args[1]]
+        raise ConfigError(f"{where}: the graph has a cycle: {names_of(cycle)}") from error

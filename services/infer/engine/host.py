@@ -66,7 +66,7 @@ class HostTensor:
         if self.tensor is not None:
             return self.tensor
         if not self.is_symbolic:
-            return torch.from_numpy(np.array(self.array)).to(device)
+            return torch.tensor(self.array, dtype=self.dtype, device=device)
         parts = [torch.full((), value, dtype=self.dtype, device=device) for value in self.array.flat]
         return torch.stack(parts).reshape(self.array.shape)
 
@@ -140,14 +140,24 @@ _divide_symbols = pointwise(_one_divided)
 def _cast_symbols(array: Array, dtype: torch.dtype) -> Array:
     def one(value: Any) -> Any:
         if dtype.is_floating_point:
-            return torch.sym_float(value)
+            return torch.sym_float(value)  # type: ignore[no-untyped-call]
         if dtype == torch.bool:
             return value != 0
-        return torch.sym_int(value) if isinstance(value, torch.SymFloat) else int_of(value)
+        return whole(value)
 
     return pointwise(one)(array)
 
 
-def int_of(value: Any) -> Any:
-    """An integer, or the symbol of one, unchanged; a float without its fraction."""
-    return value if isinstance(value, torch.SymInt) else math.trunc(value)
+def whole(value: Any) -> Any:
+    """An integer, or the symbol of one, unchanged; a float, or the symbol of one, without its fraction."""
+    return torch.sym_int(value) if isinstance(value, _SYMBOLS) else math.trunc(value)  # type: ignore[no-untyped-call]
+
+
+def larger(left: Any, right: Any) -> Any:
+    """The larger of two numbers or symbols."""
+    return torch.sym_max(left, right)  # type: ignore[no-untyped-call]
+
+
+def smaller(left: Any, right: Any) -> Any:
+    """The smaller of two numbers or symbols."""
+    return torch.sym_min(left, right)  # type: ignore[no-untyped-call]

@@ -15,8 +15,8 @@ from stagemesh.errors import ConfigError
 CPUINFO = Path("/proc/cpuinfo")
 
 _VECTOR_FLAGS = re.compile(
-    r"(sse|ssse|avx|amx|fma|f16c|bmi|popcnt|lzcnt|abm|movbe|adx|aes|vaes|pclmul|vpclmul|gfni|sha|asimd|sve|neon|fp|bf16|i8mm)"
-    r"[0-9a-z_]*"
+    r"(sse|ssse|avx|amx|fma|f16c|bmi|popcnt|lzcnt|abm|movbe|adx|aes|vaes|pclmul|vpclmul|gfni|sha|asimd|sve|neon|bf16|i8mm)"
+    r"[0-9a-z_]*|fp|fphp"
 )
 
 
@@ -28,7 +28,7 @@ class Machine:
     capability: str
     architecture: str
     cpu_flags: tuple[str, ...]
-    torch: str
+    torch_version: str
 
     @classmethod
     def of(cls, device: torch.device) -> Machine:
@@ -39,7 +39,7 @@ class Machine:
             capability="sm_{}{}".format(*torch.cuda.get_device_capability(device)) if cuda else "",
             architecture=platform.machine(),
             cpu_flags=instruction_sets(CPUINFO.read_text() if CPUINFO.is_file() else ""),
-            torch=torch.__version__,
+            torch_version=torch.__version__,
         )
 
 
@@ -51,7 +51,7 @@ def instruction_sets(cpuinfo: str) -> tuple[str, ...]:
 
 def differences(built: Machine, here: Machine) -> Iterable[str]:
     """Each reason why an engine built on `built` can't run on `here`: expected and found."""
-    for name in ("device", "capability", "architecture", "torch"):
+    for name in ("device", "capability", "architecture", "torch_version"):
         expected, found = getattr(built, name), getattr(here, name)
         if expected != found:
             yield f"{name}: built for {expected!r}, found {found!r}"
@@ -64,7 +64,7 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """The type of `fp32`, `fp16` or `bf16`. Raises ConfigError for a half type where the device is no GPU."""
     known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if name not in known:
-        raise ConfigError(f"dtype: expected one of {', '.join(known)}, found {name!r}")
+        raise ConfigError(f"precision: expected one of {', '.join(known)}, found {name!r}")
     if name != "fp32" and device.type == "cpu":
-        raise ConfigError(f"dtype {name!r}: expected a GPU for it, found device '{device.type}'; use fp32")
+        raise ConfigError(f"precision {name!r}: expected a GPU for it, found device '{device.type}'; use fp32")
     return known[name]

@@ -63,16 +63,21 @@ class EngineFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tactic:
-    """What was measured with one number of threads.
+    """What was measured with one number of threads, and by batch size the `choice` of a backend.
 
     `milliseconds` holds for each backend the median time of a batch, by batch size; `failures` why a backend
     was no candidate; `errors` the largest deviation from the eager outputs, relative to their largest value.
     """
 
-    backend: str
+    choice: Mapping[str, str]
     milliseconds: Mapping[str, Mapping[str, float]]
     errors: Mapping[str, float] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backends that were chosen, each once."""
+        return tuple(sorted(set(self.choice.values())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from services.infer.engine.graph import RuntimeGraph, RuntimeNode
 from services.infer.engine.host import Array, HostTensor, host_constant
 from services.infer.engine.registry import Call, Operator, OperatorRegistry, Result, Value
-from stagemesh.errors import StagemeshError, StageFailed
+from stagemesh.errors import StageFailed, StagemeshError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class GraphModule(nn.Module):
         values: dict[int, Value] = dict(enumerate(inputs))
         device = self._device(inputs)
         for slot, name, dtype, host in self._constants:
-            tensor = self.get_buffer(name)
+            tensor: Tensor = getattr(self, name)
             values[slot] = tensor if host is None else HostTensor(host, dtype, tensor)
         for step in self._steps:
             _run(step, values, device)

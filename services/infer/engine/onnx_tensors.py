@@ -27,7 +27,7 @@ DTYPES: dict[int, torch.dtype] = {
     TensorProto.UINT64: torch.uint64,
     TensorProto.BFLOAT16: torch.bfloat16,
 }
-_LISTS = {
+_LISTS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
     TensorProto.INT64: "int64_data",
     TensorProto.DOUBLE: "double_data",
@@ -40,7 +40,7 @@ _BITS_16 = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 def dtype_of(code: int, what: str) -> torch.dtype:
     """The dtype of an ONNX element type. Raises ConfigError naming `what` for one without numbers or sub-byte."""
     if code not in DTYPES:
-        names = {value: key for key, value in TensorProto.DataType.items()}
+        names: dict[int, str] = {value: key for key, value in TensorProto.DataType.items()}
         known = ", ".join(names[known] for known in DTYPES)
         raise ConfigError(f"{what}: expected an element type of {known}; found {names.get(code, code)}")
     return DTYPES[code]

@@ -82,9 +82,7 @@ class OptimizationProfile:
     def sample(self, batch: int, device: torch.device) -> list[torch.Tensor]:
         """Repeatable random inputs of the best size with `batch` samples."""
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
-        return [
-            _random((batch, *wanted.opt[1:]), wanted.torch_dtype, generator).to(device) for wanted in self.inputs
-        ]
+        return [_random((batch, *wanted.opt[1:]), wanted.torch_dtype, generator).to(device) for wanted in self.inputs]
 
     def export_sample(self, device: torch.device) -> list[torch.Tensor]:
         """Inputs to trace with: torch takes a dimension of size 1 for a fixed one, so the batch is 2 if it may be."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from services.infer.engine.graph import ONNX_DOMAIN, RuntimeGraph, RuntimeNode, names_of
-from services.infer.engine.host import Array, HostTensor
+from services.infer.engine.host import MOST_ELEMENTS, Array, HostTensor
 from stagemesh.errors import ConfigError
 
 Value = Tensor | HostTensor
@@ -56,8 +56,8 @@ class Call:
         """Input `index` as a flat list of numbers or symbols; a tensor is copied from the device."""
         value = self.value(index)
         if isinstance(value, HostTensor):
-            return cast(list[Any], value.array.ravel().tolist())
-        return cast(list[Any], value.reshape(-1).tolist())
+            return value.array.ravel().tolist()
+        return value.reshape(-1).tolist()
 
     def axes(self, index: int, name: str = "axes") -> list[int] | None:
         """Integers that older opsets have as attribute `name`, newer ones as input `index`; None if neither."""
@@ -136,7 +136,10 @@ class OperatorRegistry:
             raise ConfigError(f"{graph.name}: {len(missing)} operators are missing: {'; '.join(texts)}")
 
 
-def host_result(call: Call, array: Array, dtype: torch.dtype | None = None) -> HostTensor:
-    """`array` as the host value that `call` gives, in the dtype of its first input unless `dtype` is given."""
-    first = call.value(0)
-    return HostTensor.wrap(array, dtype or first.dtype)
+def host_result(call: Call, array: Array, dtype: torch.dtype | None = None) -> Value:
+    """`array` as what `call` gives, in the dtype of its first input unless `dtype` is given.
+
+    It stays on the host unless it has grown too large to be a shape.
+    """
+    result = HostTensor.wrap(array, dtype or call.value(0).dtype)
+    return result if array.size <= MOST_ELEMENTS else result.to(call.device)

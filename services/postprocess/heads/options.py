@@ -29,9 +29,11 @@ class DetectOptions:
     of one class, or of any with `class_agnostic`, that overlap by more than `iou_threshold` the best stays; at 1.0
     all do. `size` is (height, width) of the network's image; with `normalised` the network gives coordinates from 0
     to 1 of it. "nanodet" needs `size`: `strides` are pixels per cell of its levels, `cell_offset` is where in a cell
-    its sides start, 0.5 for the centre; `joined` says that scores and sides of all levels come in one tensor. For
-    "decoded", `activation` turns what the network gives into scores, `background` is a class that is left out (the
-    ids of the others close up, and it has no label; -1 is the last), and `class_id_type`, the datatype of the input `class_ids`, says that the graph chose the classes.
+    its sides start, 0.5 for the centre; `joined` says that scores and sides of all levels come in one tensor.
+
+    For "decoded", `activation` turns what the network gives into scores. `background` is a class that is left out:
+    the ids of the others close up, and it has no label; -1 is the last. `class_id_type`, the datatype of the input
+    `class_ids`, says that the graph chose the classes.
     """
 
     head: HeadName

@@ -51,6 +51,37 @@ def find_checkout() -> Path:
     )
 
 
+def mesh_options(
+    places: Sequence[Place],
+    cache: Path,
+    *,
+    model_names: tuple[str, ...] = (),
+    repository: Path | None = None,
+    log_dir: Path | None = None,
+    log_format: str = "human",
+) -> MeshOptions:
+    """Options with the checkout's own models, and logs in the cache, unless told otherwise; makes the log folder.
+
+    Raises ConfigError where there is no checkout or no repository, or the folder can't be made.
+    """
+    checkout = find_checkout()
+    repository = repository or checkout / "models"
+    if not repository.is_dir():
+        raise ConfigError(f"model repository: expected a folder, found nothing at {repository}")
+    log_dir = log_dir or cache / "logs" / str(places[0].base)
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"log dir: expected a folder that can be made, found {error}") from error
+    return MeshOptions(
+        checkout=checkout,
+        repository=repository.resolve(),
+        log_dir=log_dir.resolve(),
+        model_names=model_names,
+        log_format=log_format,
+    )
+
+
 def process_specs(places: Sequence[Place], options: MeshOptions) -> list[ProcessSpec]:
     """One spec a place, in the given order."""
     hops = {f"STAGEMESH_{service.upper()}_TARGET": target for service, target in targets(places).items()}

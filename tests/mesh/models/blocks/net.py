@@ -15,8 +15,9 @@ class Blocks(nn.Module):
     """[N,3,H,W] to the logits [N,16]: of each cell of a 4 x 4 grid the sum of its colours, over 64."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if len(x):  # a branch on the data: a traced copy of the network would not sleep
-            time.sleep(BATCH_S)
+        if len(x) and torch.jit.is_tracing():
+            raise RuntimeError("a traced copy of this network would not sleep")
+        time.sleep(BATCH_S)
         return adaptive_avg_pool2d(x, 4).sum(dim=1).flatten(1) / 64
 
 

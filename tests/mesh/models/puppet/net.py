@@ -17,6 +17,8 @@ class Puppet(nn.Module):
     """[N,3,2,2] to [N,4]. Pixel (0,0) holds the number, tens of ms to sleep, POISON; pixel (1,1) is MAGIC."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_tracing():
+            raise RuntimeError("a traced copy of this network would neither sleep nor raise")
         first, last = x[:, :, 0, 0], x[:, :, 1, 1]
         if bool((last == MAGIC).all()):
             self.act(first.int().tolist())

@@ -1,0 +1,1 @@
+"""The pool of attention state: which blocks are kept, lent and freed."""
