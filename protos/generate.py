@@ -1,7 +1,8 @@
-"""Writes the descriptor sets and type stubs of the .proto files: `python protos/generate.py [--check]`.
+"""Writes what is generated of the .proto files: `python protos/generate.py [--check]`.
 
-For protos/a/b.proto that is a/b.binpb (a FileDescriptorSet) and a/b_pb2.pyi. With --check nothing is written,
-and the exit status is 1 where a committed file differs from what would be.
+Each protos/a/b.proto gives a/b_pb2.pyi, and a/b_pb2.py or, for a protocol whose package others register too, a
+FileDescriptorSet a/b.binpb that a module of ours loads. With --check nothing is written, and the exit status is 1
+where a committed file differs from what would be.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from grpc_tools import protoc
 
 PROTOS = Path(__file__).resolve().parent
 ROOT = PROTOS.parent
+# The protocols whose descriptors live in a pool of their own.
+APART = {Path("stagemesh/oip/open_inference.proto")}
 # protoc leaves its Mapping arguments bare.
 STUB_HEAD = '# mypy: disable-error-code="type-arg"\n'
 # What the loading module adds to protoc's names.
@@ -26,23 +29,16 @@ POOL: _descriptor_pool.DescriptorPool
 
 def compile_proto(proto: Path, out: Path) -> dict[Path, bytes]:
     """What `proto`, a path below PROTOS, generates, by path below ROOT; `out` is an empty scratch folder."""
-    binpb, stub = proto.with_suffix(".binpb"), proto.with_name(f"{proto.stem}_pb2.pyi")
-    status = protoc.main(
-        [
-            "protoc",
-            f"-I{PROTOS}",
-            f"--descriptor_set_out={out / 'set'}",
-            "--include_imports",
-            f"--pyi_out={out}",
-            str(PROTOS / proto),
-        ]
-    )
+    binpb, module, stub = (proto.with_name(proto.stem + end) for end in (".binpb", "_pb2.py", "_pb2.pyi"))
+    apart = proto in APART
+    code = [f"--descriptor_set_out={out / 'set'}", "--include_imports"] if apart else [f"--python_out={out}"]
+    status = protoc.main(["protoc", f"-I{PROTOS}", *code, f"--pyi_out={out}", str(PROTOS / proto)])
     if status:
         raise SystemExit(f"protoc failed on {proto} with status {status}")
-    return {
-        binpb: (out / "set").read_bytes(),
-        stub: f"{STUB_HEAD}{(out / stub).read_text()}{STUB_TAIL}".encode(),
-    }
+    types = f"{STUB_HEAD}{(out / stub).read_text()}{STUB_TAIL if apart else ''}".encode()
+    if apart:
+        return {binpb: (out / "set").read_bytes(), stub: types}
+    return {module: (out / module).read_bytes(), stub: types}
 
 
 def generated() -> dict[Path, bytes]:

@@ -49,10 +49,11 @@ class UnknownModel(StagemeshError):
 
 
 class Unavailable(StagemeshError):
-    """The stage, or a hop behind it, can't take the request now; another replica may."""
+    """The stage, or a hop behind it, can't take the request now; another replica may, unless `elsewhere` says no."""
 
     code = "UNAVAILABLE"
     default_reason = "UNAVAILABLE"
+    elsewhere: ClassVar[bool] = True
 
 
 class Overloaded(StagemeshError):

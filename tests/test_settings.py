@@ -45,7 +45,7 @@ def names(cls: type[ServiceSettings]) -> set[str]:
 def test_the_known_names_are_those_of_the_services_and_the_command_line() -> None:
     command_line = {"target", "port_base"}
     of_services = set().union(*map(names, service_settings()))
-    assert len(service_settings()) >= 4
+    assert len(service_settings()) >= 5
     assert of_services | command_line == MESH_NAMES
     assert of_services | command_line == OTHER_NAMES | names(ServiceSettings)
 
@@ -57,6 +57,7 @@ def test_each_service_has_its_own_ports() -> None:
         "preprocess": (8011, 8012),
         "infer": (8021, 8022),
         "postprocess": (8041, 8042),
+        "kvstore": (8051, 8052),
     }
 
 

@@ -15,6 +15,7 @@ from services.infer.engine.exported import load_exported
 from services.infer.engine.graph import RuntimeGraph
 from services.infer.engine.module import GraphModule
 from services.infer.engine.operators import standard_registry
+from services.infer.engine.optimise import optimise
 from services.infer.engine.parsers import parse_model
 from services.infer.table import InferTable
 from stagemesh.errors import ConfigError
@@ -29,8 +30,8 @@ class NetworkSource:
     """A network as its file gives it, on the CPU.
 
     `outputs` names what it gives, in order, where its file says so. `digest` is the SHA-256 of all that shapes it:
-    files, code and the options of its table. `graph` is there where a parser of ours read it; `is_exported` tells a
-    program that torch.export made.
+    files, the options of its table, and code, this service's own too: a parser that changed makes other engines.
+    `graph` is there where a parser of ours read it; `is_exported` tells a program that torch.export made.
     """
 
     module: nn.Module
@@ -59,7 +60,10 @@ def read_source(options: InferTable, folder: ModelFolder, cache: Path, where: st
     if len(graph.inputs) != 1:
         names = ", ".join(repr(info.name) for info in graph.inputs)
         raise ConfigError(f"{path.name}: expected one input, an image, found {len(graph.inputs)}: {names}")
-    module = GraphModule(graph, standard_registry())
+    registry = standard_registry()
+    registry.check(graph)
+    graph = optimise(graph, registry)
+    module = GraphModule(graph, registry)
     return NetworkSource(module.eval(), digest, tuple(info.name for info in graph.outputs), graph)
 
 
@@ -80,5 +84,6 @@ def choose_outputs(wanted: Sequence[str] | Mapping[str, str], found: tuple[str, 
 
 def _digest(options: InferTable, files: Sequence[Path]) -> str:
     shaping = {key: value for key, value in asdict(options).items() if key not in RUNTIME_KEYS}
-    content = {"options": shaping, "files": [[path.name, file_digest(path)] for path in files]}
+    own = sorted(Path(__file__).parent.rglob("*.py"))
+    content = {"options": shaping, "files": [[path.name, file_digest(path)] for path in (*files, *own)]}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ The clock is Redis's own unless one is given: replicas agree on it whatever thei
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
@@ -55,10 +55,15 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The longest contiguous prefix found; `lease` is empty where none was asked for."""
+    """The longest contiguous prefix found; `lease` is empty where none was asked for.
+
+    `missing` says why the block after it isn't there: unknown (never put, or long forgotten), evicted, pending (being
+    written) or detached (it follows another block); empty where all were found.
+    """
 
     blocks: tuple[Located, ...]
     lease: str
+    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,23 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A block as the index has it; `parent` is empty at the start of a chain, `uses` counts earlier lives too."""
+
+    key: bytes
+    token: str
+    size: int
+    parent: bytes
+    tenant: str
+    model: str
+    uses: int
+    idle_ms: int
+    committed: bool
+    pinned: bool
+    leases: int
+
+
+@dataclass(frozen=True, slots=True)
 class IndexStats:
     """`counters`: bytes, blocks, pending, pending_bytes, clock (uses), wanted, found, put:OUTCOME, removed:CAUSE
     (capacity, quota, ttl, revoked, reaped, no_parent, purged), leases_expired; a counter that is 0 is missing."""
@@ -80,6 +102,11 @@ class IndexStats:
     leases: int
     garbage: int
     ghosts: int
+
+    def of_kind(self, kind: str) -> dict[str, int]:
+        """The counters `KIND:NAME` by name."""
+        found = (name.partition(":") for name in self.counters)
+        return {name: self.counters[f"{first}:{name}"] for first, _, name in found if first == kind and name}
 
 
 class Index:
@@ -97,8 +124,8 @@ class Index:
         self._clock = clock
 
     def value_key(self, key: bytes, token: str) -> bytes:
-        """Where the value of a block lives; carries no hash tag, so values are spread over all slots."""
-        return b"%s/%s/%s" % (self._namespace.encode(), key.hex().encode(), token.encode())
+        """Where the value of a block lives; a key without braces is spread over all slots."""
+        return b"%s/%s/%s" % (self._namespace.encode(), key, token.encode())
 
     async def match(self, keys: Sequence[bytes], lease_ms: int = 0) -> Match:
         """The longest prefix of the chain `keys` that is readable; counts as a use of each of its blocks.
@@ -107,11 +134,12 @@ class Index:
         given even where nothing is found: puts need one.
         """
         lease = secrets.token_hex(16) if lease_ms else ""
-        count, tokens, sizes = cast(
-            "tuple[int, list[bytes], list[int]]", await self._call("match", lease, lease_ms, *keys)
+        count, tokens, sizes, missing = cast(
+            "tuple[int, list[bytes], list[int], bytes]", await self._call("match", lease, lease_ms, *keys)
         )
         found = zip(keys[:count], tokens, sizes, strict=True)
-        return Match(tuple(Located(key, token.decode(), size) for key, token, size in found), lease)
+        blocks = tuple(Located(key, token.decode(), size) for key, token, size in found)
+        return Match(blocks, lease, missing.decode())
 
     async def reserve(
         self,
@@ -184,9 +212,34 @@ class Index:
             if cursor == b"0":
                 return removed
 
+    async def drop(self, cause: str, blocks: Sequence[tuple[bytes, str]]) -> int:
+        """Remove committed blocks, key and token each, whose values are broken or gone; lent ones too. How many."""
+        named = [part for block in blocks for part in block]
+        return cast("int", await self._call("drop", cause, *named))
+
+    async def listing(self) -> AsyncIterator[list[Listed]]:
+        """All blocks, piece by piece, in no order; one that comes or goes meanwhile may be missing."""
+        cursor = b"0"
+        while True:
+            answer = await self._call("list", cursor)
+            cursor, found = cast("tuple[bytes, list[list[Any]]]", answer)
+            yield [_listed(*record) for record in found]
+            if cursor == b"0":
+                return
+
+    async def known(self, blocks: Sequence[tuple[bytes, str]]) -> list[bool]:
+        """Whether there is a block, or a reservation, of each key and token."""
+        named = [part for block in blocks for part in block]
+        return [bool(each) for each in cast("list[int]", await self._call("known", *named))]
+
+    async def reset(self) -> int:
+        """Forget everything, in one step: for an index that others have written to. Returns how many keys it had."""
+        return cast("int", await self._call("reset"))
+
     async def garbage(self, most: int, deleted: Sequence[bytes] = ()) -> list[bytes]:
         """Up to `most` value keys whose blocks are gone; `deleted` are earlier ones that the caller has unlinked."""
-        members = [b"%s %s" % (token, bytes.fromhex(key.decode())) for _, key, token in map(_split, deleted)]
+        start = len(self.value_key(b"", "")) - 1
+        members = [b"%s %s" % (token, key) for key, token in (name[start:].rsplit(b"/", 1) for name in deleted)]
         answer = await self._call("garbage", most, *members)
         found = (member.split(b" ", 1) for member in cast("list[bytes]", answer))
         return [self.value_key(key, token.decode()) for token, key in found]
@@ -205,8 +258,12 @@ class Index:
         return await call(self._redis, script, self._prefix, now, self._encoded_limits, *arguments)
 
 
-def _split(value_key: bytes) -> list[bytes]:
-    return value_key.rsplit(b"/", 2)
+def _listed(
+    key: bytes, token: bytes, size: int, parent: bytes, tenant: bytes, model: bytes, *numbers: int
+) -> Listed:
+    uses, idle_ms, committed, pinned, leases = numbers
+    names = (tenant.decode("utf-8", "replace"), model.decode("utf-8", "replace"))
+    return Listed(key, token.decode(), size, parent, *names, uses, idle_ms, bool(committed), bool(pinned), leases)
 
 
 def _numbers(flat: Sequence[bytes]) -> dict[str, int]:

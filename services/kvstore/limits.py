@@ -12,13 +12,13 @@ class Limits:
     """The limits of one namespace; every replica of the service must be given the same. Raises ValueError."""
 
     capacity: int  # bytes of block values, reserved ones included
-    high: float = 0.95  # share of the capacity above which unlent blocks are evicted ...
-    step: float = 0.05  # ... until this share less is held
+    high: float = 0.98  # share of the capacity above which unlent blocks are evicted ...
+    step: float = 0.01  # ... until this share less is held
     ttl_ms: int = 0  # idle blocks are dropped after this time; 0 keeps them
     reserve_ms: int = 30_000  # a reservation not committed by then is revoked
     quota: int = 0  # bytes of one tenant; 0 is no quota
     quotas: Mapping[str, int] = field(default_factory=dict)  # tenants with a quota of their own
-    ghosts: int = 65_536  # evicted blocks remembered, some 200 bytes each
+    ghosts: int = 65_536  # evicted blocks remembered at most, some 200 bytes each
 
     def __post_init__(self) -> None:
         for name in ("capacity", "reserve_ms"):

@@ -14,7 +14,6 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from stagemesh.errors import ConfigError
 from stagemesh.oip.open_inference_pb2 import POOL
-from stagemesh.oip.service import SERVICE_NAME
 from stagemesh.rpc import health
 from stagemesh.rpc.channel import MIN_PING_INTERVAL_MS, Option, keepalive_options
 from stagemesh.rpc.context import Identity
@@ -71,7 +70,8 @@ class Server:
         self._metrics = metrics
         self._handlers = handlers
         self._pool = pool
-        self._health = health.Health("", SERVICE_NAME)
+        self._names = [_name(handler) for handler in handlers]
+        self._health = health.Health("", *self._names)
         self._ready = False
         self._draining = False
         self._interceptor = CallInterceptor(
@@ -90,7 +90,7 @@ class Server:
         self.http_port = self._side_port.port
         server = grpc.aio.server(interceptors=[self._interceptor], options=server_options(settings))
         server.add_generic_rpc_handlers((*self._handlers, self._health.handler()))
-        enable_reflection(server, [_name(handler) for handler in self._handlers], self._pool)
+        enable_reflection(server, self._names, self._pool)
         try:
             self.port = _bind(server, settings.host, settings.port)
         except ConfigError:

@@ -93,7 +93,8 @@ def to_rpc_status(error: StagemeshError, origin: Origin) -> RpcStatus:
     retry_after_s = error.retry_after_s if isinstance(error, (Overloaded, RemoteFailure)) else None
     details = _status_details(code, text, error.reason, origin, retry_after_s)
     metadata: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, details),)
-    if code is grpc.StatusCode.UNAVAILABLE and (remote or error.reason == UNREACHABLE):
+    final = remote or error.reason == UNREACHABLE or (isinstance(error, Unavailable) and not error.elsewhere)
+    if code is grpc.StatusCode.UNAVAILABLE and final:
         # The hop that failed was retried by its own caller; each hop before it would multiply the attempts.
         metadata += ((PUSHBACK_KEY, "-1"),)
     return RpcStatus(code, text, metadata, error.reason)

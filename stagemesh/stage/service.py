@@ -1,21 +1,17 @@
-"""A service from start to end: listen, fill the table, be ready, drain."""
+"""A stage from start to end: listen, fill the table, be ready, drain."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-import sys
 from collections.abc import Callable
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
-from stagemesh.errors import ConfigError
-from stagemesh.logs import configure_logging
 from stagemesh.oip.service import oip_handler
 from stagemesh.rpc.context import Identity
+from stagemesh.rpc.process import run_process, serve
 from stagemesh.rpc.server import Server
-from stagemesh.settings import ServiceSettings, load_settings
+from stagemesh.settings import ServiceSettings
 from stagemesh.stage.hop import Hop
 from stagemesh.stage.house import House
 from stagemesh.stage.lifecycle import Lifecycle, ModelMaker
@@ -27,9 +23,6 @@ from stagemesh.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
-EXIT_CONFIG = 2
-
-
 S = TypeVar("S", bound=ServiceSettings)
 
 
@@ -38,51 +31,31 @@ def run_service(
 ) -> int:
     """Serve until SIGTERM or SIGINT, then end the process; returns an exit code where it could not serve.
 
-    Settings come from the environment and the command line. What `maker_for` gives makes the models of the
-    repository, then the service is ready. A ConfigError, of a port in use for one, is one sentence on stderr and
-    exit code 2.
+    What `maker_for` gives makes the models of the repository, then the service is ready. For settings and errors see
+    `run_process`.
     """
-    try:
-        settings = load_settings(settings_class, sys.argv[1:], os.environ)
-        identity = Identity.of(settings)
-        configure_logging(settings.log_level, settings.log_format, identity.stage, identity.replica)
+
+    async def main(identity: Identity, settings: S) -> None:
         maker = maker_for(settings)
-        asyncio.run(_serve(identity, settings, lambda house: lifecycle_class(house, maker)))
-    except ConfigError as error:
-        print(f"{settings_class.stage}: {error}", file=sys.stderr)
-    return EXIT_CONFIG
+        await _serve(identity, settings, lambda house: lifecycle_class(house, maker))
+
+    return run_process(settings_class, main)
 
 
-async def _serve(identity: Identity, settings: ServiceSettings, lifecycle_in: Callable[[House], Lifecycle]) -> NoReturn:
+async def _serve(identity: Identity, settings: ServiceSettings, lifecycle_in: Callable[[House], Lifecycle]) -> None:
     metrics = Metrics(identity.stage)
     hops = _hops(settings, identity.stage)
     lifecycle = lifecycle_in(House(settings, ModelTable(), Router(hops), hops, metrics))
     servicer = StageServicer(identity, lifecycle, routes=identity.stage in PIPELINE)
     server = Server(identity, settings, metrics, [oip_handler(servicer)])
-    await server.start()
-    filling = asyncio.create_task(_fill(lifecycle, server))
-    serving = asyncio.create_task(server.serve_until_signal())
-    trimming = asyncio.create_task(give_back_when_quiet(partial(_bytes_received, metrics, identity.stage)))
-    try:
-        done, _ = await asyncio.wait([filling, serving], return_when=asyncio.FIRST_COMPLETED)
-        if filling in done:
-            filling.result()
-            await serving
-    finally:
-        filling.cancel()
-        serving.cancel()
-        trimming.cancel()
+
+    async def close() -> None:
         await lifecycle.close()
         for hop in hops.values():
             await hop.close()
-    _leave()
 
-
-def _leave() -> NoReturn:
-    """End the process without joining its threads: a plug-in that never returns would hold up the exit for good."""
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(0)
+    trimming = partial(give_back_when_quiet, partial(_bytes_received, metrics, identity.stage))
+    await serve(server, partial(_fill, lifecycle, server), [trimming], close)
 
 
 def _bytes_received(metrics: Metrics, stage: str) -> float | None:

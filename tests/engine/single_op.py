@@ -54,13 +54,8 @@ class Case:
 
 
 def rows(cases: Iterable[Case]) -> list[Any]:
-    """One pytest parameter for each case and opset."""
-
-    return [
-        pytest.param(case, opset, id=f"{case.op}-{opset}-{case.label or _label(case)}")
-        for case in cases
-        for opset in case.opsets()
-    ]
+    """One pytest parameter for each case."""
+    return [pytest.param(case, id=f"{case.op}-{case.label or _label(case)}") for case in cases]
 
 
 def _label(case: Case) -> str:

@@ -54,6 +54,25 @@ def test_onnxruntime_runs_what_we_serialise(demo: Demo, ours: list[Array]) -> No
         assert_close(onnxruntime_of(model, graph.inputs[0].name, demo.image), ours)
 
 
+def test_reference_outputs_hold(demo: Demo, ours: list[Array]) -> None:
+    named = {info.name: output[0] for info, output in zip(demo.graph.outputs, ours, strict=True)}
+    if demo.name == "faces":
+        assert named["537"].max() == pytest.approx(0.929, abs=0.01)
+    elif demo.name == "segment":
+        mask = named["1959"]
+        share = ((mask - mask.min()) / (mask.max() - mask.min()) > 0.5).mean()
+        assert share == pytest.approx(0.552, abs=0.01)
+    elif demo.name == "detect":
+        cup = 41
+        best = max(output[:, cup].max() for output in named.values() if output.shape[1] == 80)
+        assert best == pytest.approx(0.532, abs=0.01)
+    else:
+        y, x, score = named["Identity"][0].T
+        for joint, (left, top, sure) in {0: (221, 120, 0.53), 1: (246, 100, 0.71), 5: (319, 274, 0.75)}.items():
+            assert (x[joint] * 512, y[joint] * 512) == pytest.approx((left, top), abs=3)
+            assert score[joint] == pytest.approx(sure, abs=0.01)
+
+
 def test_optimising_keeps_the_outputs(demo: Demo, ours: list[Array]) -> None:
     small = optimise(demo.graph, REGISTRY)
     assert_close(outputs_of(small, demo.image), ours)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -191,15 +192,15 @@ def test_absurd_sizes(tmp_path: Path, nodes: list[NodeProto], constants: dict[st
 
 def test_sizes_that_grow_in_steps(tmp_path: Path) -> None:
     names = ["x", *(f"t{index}" for index in range(40)), "y"]
-    pairs = zip(names, names[1:], strict=False)
+    pairs = pairwise(names)
     refused(tmp_path, model(*(node("Concat", [a, a], b, axis=3) for a, b in pairs)), "GiB")
 
 
 def test_shape_arithmetic_that_grows_in_steps(tmp_path: Path) -> None:
     names = ["s", *(f"t{index}" for index in range(50))]
-    squares = [node("Mul", [a, a], b) for a, b in zip(names, names[1:], strict=False)]
+    squares = [node("Mul", [a, a], b) for a, b in pairwise(names)]
     refused(tmp_path, model(node("Shape", ["x"], "s"), *squares, node("Reshape", ["x", "t49"])), "n_y")
-    doubled = [node("Concat", [a, a], b, axis=0) for a, b in zip(names, names[1:], strict=False)]
+    doubled = [node("Concat", [a, a], b, axis=0) for a, b in pairwise(names)]
     refused(tmp_path, model(node("Shape", ["x"], "s"), *doubled, node("Reshape", ["x", "t49"])))
 
 
@@ -212,7 +213,7 @@ def test_shape_arithmetic_that_grows_in_steps(tmp_path: Path) -> None:
         (node("Add", ["x", "w"]), {"w": np.ones(7, np.float32)}, "n_y"),
         (node("Cast", ["x"], to=8), {}, "element type"),
         (node("Gather", ["x", "w"], axis=9), {"w": np.array([0])}, "n_y"),
-        (node("Transpose", ["x"], perm=[0, 0, 0, 0]), {}, "n_y"),
+        (node("Transpose", ["x"], perm=[0, 0, 0, 0]), {}, "(Transpose)"),
         (node("Relu", []), {}, "expected input 0"),
         (node("Reshape", ["x", "w"]), {"w": np.array([7, -1])}, "n_y"),
         (node("Resize", ["x", "", "w"], mode="magic"), {"w": np.ones(4, np.float32)}, "'mode'"),
@@ -226,7 +227,7 @@ def test_nodes_that_do_not_fit(
 
 def test_deep_graphs_are_no_trouble(tmp_path: Path) -> None:
     names = ["x", *(f"t{index}" for index in range(5000)), "y"]
-    onnx.save(model(*(node("Relu", [a], b) for a, b in zip(names, names[1:], strict=False))), tmp_path / "m.onnx")
+    onnx.save(model(*(node("Relu", [a], b) for a, b in pairwise(names))), tmp_path / "m.onnx")
     graph = optimise(parse_model(tmp_path / "m.onnx"), REGISTRY)
     assert len(graph.nodes) == 5001
     GraphModule(graph, REGISTRY)

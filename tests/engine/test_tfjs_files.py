@@ -113,7 +113,7 @@ GOOD = {"shape": [3], "dtype": "float32"}
     ],
 )
 def test_broken_weights(tmp_path: Path, weight: dict[str, Any], size: int, wanted: str) -> None:
-    with pytest.raises(ConfigError, match="'w'|expected 12 bytes|bytes in a.bin") as caught:
+    with pytest.raises(ConfigError, match=r"model\.json") as caught:
         parse_model(added(tmp_path, weight, bytes(size), ["a.bin"]))
     assert wanted in str(caught.value)
 
@@ -127,7 +127,7 @@ def test_shards_stay_in_the_folder(tmp_path: Path) -> None:
         model = json.loads(path.read_text())
         model["weightsManifest"][0]["paths"] = [name]
         path.write_text(json.dumps(model))
-        with pytest.raises(ConfigError, match="inside|none"):
+        with pytest.raises(ConfigError, match=r"'\.\./|'/etc|'none"):
             parse_model(path)
 
 

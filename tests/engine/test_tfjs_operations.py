@@ -106,7 +106,7 @@ SAME = {"padding": "SAME", "data_format": "NHWC"}
 VALID = {"padding": "VALID", "data_format": "NHWC"}
 STRIDE2 = {"strides": [1, 2, 2, 1]}
 CONVOLUTIONS = [
-    Op("Conv2D", IMAGE, lambda x, f: conv(x, f), [FILTERS], VALID | {"strides": [1, 1, 1, 1]}),
+    Op("Conv2D", IMAGE, conv, [FILTERS], VALID | {"strides": [1, 1, 1, 1]}),
     Op("Conv2D", IMAGE, lambda x, f: conv(padded(x, (3, 3), (2, 2)), f, (2, 2)), [FILTERS], SAME | STRIDE2),
     Op("Conv2D", IMAGE, lambda x, f: conv(x, f, dilation=2), [FILTERS], VALID | {"dilations": [1, 2, 2, 1]}),
     Op("Conv2D", IMAGE, lambda x, f: conv(np.pad(x, ((0, 0), (1, 0), (2, 1), (0, 0))), f), [FILTERS],
@@ -133,7 +133,8 @@ CONVOLUTIONS = [
 POOLS = [
     Op("MaxPool", IMAGE, lambda x: windows(padded(x, (3, 3), (2, 2), -np.inf), (3, 3), (2, 2)).max((3, 4)), [],
        SAME | STRIDE2 | {"ksize": [1, 3, 3, 1]}),
-    Op("MaxPool", IMAGE, lambda x: windows(x, (2, 2), (2, 2)).max((3, 4)), [], VALID | STRIDE2 | {"ksize": [1, 2, 2, 1]}),
+    Op("MaxPool", IMAGE, lambda x: windows(x, (2, 2), (2, 2)).max((3, 4)), [],
+       VALID | STRIDE2 | {"ksize": [1, 2, 2, 1]}),
     Op("AvgPool", IMAGE, lambda x: np.nanmean(windows(padded(x, (3, 3), (2, 2), np.nan), (3, 3), (2, 2)), (3, 4)), [],
        SAME | STRIDE2 | {"ksize": [1, 3, 3, 1]}),
 ]  # fmt: skip
@@ -216,7 +217,7 @@ ARRAYS = [
        [np.array(4, I32), np.float32(3), np.float32(1)]),
     Op("DepthToSpace", real(1, 2, 3, 8), lambda x: x.reshape(1, 2, 3, 2, 2, 2).transpose(0, 1, 3, 2, 4, 5).reshape(
         1, 4, 6, 2), [], {"block_size": 2}),
-    Op("SelectV2", X > 0, lambda c, a, b: np.where(c, a, b), [X, X * 2]),
+    Op("SelectV2", X > 0, np.where, [X, X * 2]),
 ]  # fmt: skip
 
 

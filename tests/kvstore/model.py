@@ -260,7 +260,7 @@ class Model:
             self._update_leaf(parent)
 
     def _evict(self, block: Block, cause: str) -> None:
-        self.policy.remember(block)
+        self.policy.remember(block, self.counts["blocks"])
         self._remove(block, cause)
 
     def _erase(self, block: Block, cause: str) -> None:

@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 CLASSES, BINS, COHORT = 6, 40, 1024
-PRIOR_LIVES, PRIOR_SHARE = 8, 0.125
+PRIOR_LIVES, PRIOR_CHANCE = 32, 0.125
 RERANK_EVERY = 2048
+GHOSTS_PER_BLOCK, TRIM = 8, 16
 
 
 @dataclass(slots=True, eq=False)
@@ -87,11 +88,12 @@ class PolicyModel:
         self.end_life(use_class, last)
         self.learned["reused", use_class, bin_of(self.clock - last)] += 1
 
-    def remember(self, block: Block) -> None:
-        """An evicted block becomes a ghost; the oldest ghosts beyond the limit are lost."""
+    def remember(self, block: Block, blocks: int) -> None:
+        """An evicted block becomes a ghost; the oldest of too many are lost."""
         self.ghosts[block.key] = (block.use_class, block.last, block.hits)
         insort(self.ghost_order, (block.last, block.key))
-        while len(self.ghosts) > self.most_ghosts:
+        excess = len(self.ghosts) - min(self.most_ghosts, GHOSTS_PER_BLOCK * blocks)
+        for _ in range(min(excess, TRIM)):
             last, key = self.ghost_order.pop(0)
             use_class, _, _ = self.ghosts.pop(key)
             self.end_life(use_class, last)
@@ -149,7 +151,7 @@ class PolicyModel:
                 for place, amount in seen.items():
                     if place[0] != "alive":
                         self.learned[place] -= math.ceil(amount / 2)
-            self.next_halving = self.clock + 2 * (blocks + self.most_ghosts)
+            self.next_halving = self.clock + 2 * (blocks + len(self.ghosts))
 
     def _statistics(self) -> Counter[tuple[str, int, int]]:
         seen: Counter[tuple[str, int, int]] = Counter()
@@ -160,12 +162,16 @@ class PolicyModel:
 
 
 def _chances(seen: Counter[tuple[str, int, int]], use_class: int) -> list[float]:
-    chance, reach = [0.0] * BINS, 0
+    reach = [0] * (BINS + 1)
     for number in reversed(range(BINS)):
+        ends = sum(seen[kind, use_class, number] for kind in ("reused", "lost", "alive"))
+        reach[number] = reach[number + 1] + ends
+    chance, before = [], PRIOR_CHANCE
+    for number in range(BINS):
+        exposed = (reach[number] + reach[number + 1]) / 2
         used = seen["reused", use_class, number]
-        ends = used + seen["lost", use_class, number] + seen["alive", use_class, number]
-        reach += ends
-        chance[number] = min(1.0, (used + PRIOR_LIVES * PRIOR_SHARE) / (reach - ends / 2 + PRIOR_LIVES))
+        before = min(1.0, (used + PRIOR_LIVES * before) / (exposed + PRIOR_LIVES))
+        chance.append(before)
     return chance
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from echo_mesh import IDENTITY, echo_handler, echo_process, free_settings, method, running
+from echo_mesh import IDENTITY, SERVICE, echo_handler, echo_process, free_settings, method, running
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -74,7 +74,7 @@ async def test_health_follows_readiness_and_liveness_does_not() -> None:
         for ready, status in ((True, SERVING), (False, NOT_SERVING)):
             server.set_ready(ready)
             assert await status_of(channel, "") == status
-            assert await status_of(channel, SERVICE_NAME) == status
+            assert await status_of(channel, SERVICE) == status
             assert await status_of(channel, "liveness") == SERVING
         with pytest.raises(grpc.aio.AioRpcError, match="found 'nobody'") as caught:
             await status_of(channel, "nobody")

@@ -160,6 +160,11 @@ class _Build:
             except BackendUnavailable as error:
                 failures[backend] = str(error)
         tactic = self._measured(manifest, programs, failures)
+        chosen = [f"{backend} at batch {batch}" for batch, backend in tactic.choice.items()]
+        self._report(
+            f"model '{self._network.name}' runs with "
+            + (tactic.backends[0] if len(tactic.backends) == 1 else ", ".join(chosen))
+        )
         return self._engine(_combined(programs, tactic), tactic)
 
     def _demanded(self, manifest: Manifest, backend: str) -> Engine:
@@ -247,14 +252,12 @@ class _Build:
 
 
 def describe(tactic: Tactic) -> Iterator[str]:
-    """What was measured, in one line for each backend, and the choice."""
+    """What was measured, in one line for each backend."""
     for backend, times in tactic.milliseconds.items():
         listed = ", ".join(f"batch {batch} {value:.2f} ms" for batch, value in times.items())
         yield f"{backend}: {listed}; deviation {tactic.errors.get(backend, 0.0):.0e}"
     for backend, reason in tactic.failures.items():
         yield f"{backend} is no candidate: {reason}"
-    chosen = [f"{backend} at batch {batch}" for batch, backend in tactic.choice.items()]
-    yield f"runs with {tactic.backends[0] if len(tactic.backends) == 1 else ', '.join(chosen)}"
 
 
 def _combined(programs: Mapping[str, Program], tactic: Tactic) -> Program:

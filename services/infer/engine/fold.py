@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from services.infer.engine.fake import constant_value, fake_of, without_memory
 from services.infer.engine.graph import RuntimeGraph, RuntimeNode
-from services.infer.engine.host import HostTensor, host_constant
+from services.infer.engine.host import HostTensor
 from services.infer.engine.module import compute
-from services.infer.engine.registry import Call, OperatorRegistry, Value
+from services.infer.engine.registry import Call, Operator, OperatorRegistry, Value
 from stagemesh.errors import StagemeshError
 
 MOST_GROWTH = 1 << 20
@@ -41,39 +40,25 @@ def folded_outputs(
     operator = registry.find(node)
     if operator is None or node.op_type in _NEVER or any(name and name not in constants for name in node.inputs):
         return None
-    given = [constants[name] if name else None for name in node.inputs]
+    given = [constant_value(constants[name]) if name else None for name in node.inputs]
     try:
-        if not _is_small(node, given, registry):
+        if not _stays_small(node, given, operator):
             return None
-        results = compute(Call(node, tuple(_value(tensor) for tensor in given), _CPU), operator)
+        results = compute(Call(node, tuple(given), _CPU), operator)
     except StagemeshError:
         return None  # it fails again, and is reported, when the graph is run
     tensors = [value.to(_CPU) for value in results]
     return {name: tensor.contiguous() for name, tensor in zip(node.outputs, tensors, strict=False) if name}
 
 
-def _value(tensor: Tensor | None) -> Value | None:
-    array = None if tensor is None else host_constant(tensor)
-    return tensor if tensor is None or array is None else HostTensor(array, tensor.dtype, tensor)
-
-
-def _is_small(node: RuntimeNode, given: Sequence[Tensor | None], registry: OperatorRegistry) -> bool:
+def _stays_small(node: RuntimeNode, given: Sequence[Value | None], operator: Operator) -> bool:
     """Whether the outputs are no larger than they should be, found out without computing them."""
-    operator = registry.find(node)
-    assert operator is not None  # the caller found it
-    mode = FakeTensorMode()
-    inputs = tuple(_fake(tensor, mode) for tensor in given)
-    with mode:
+    with without_memory() as mode:
+        inputs = tuple(None if value is None else fake_of(value, mode) for value in given)
         results = compute(Call(node, inputs, _CPU), operator)
-    limit = MOST_GROWTH + sum(tensor.numel() for tensor in given if tensor is not None)
-    return (
-        sum(math.prod(value.array.shape if isinstance(value, HostTensor) else value.shape) for value in results)
-        <= limit
-    )
+    allowed = MOST_GROWTH + sum(_count(value) for value in given if value is not None)
+    return sum(_count(value) for value in results) <= allowed
 
 
-def _fake(tensor: Tensor | None, mode: FakeTensorMode) -> Value | None:
-    if tensor is None:
-        return None
-    array, fake = host_constant(tensor), mode.from_tensor(tensor)
-    return fake if array is None else HostTensor(array, tensor.dtype, fake)
+def _count(value: Value) -> int:
+    return value.array.size if isinstance(value, HostTensor) else value.numel()

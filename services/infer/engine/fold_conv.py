@@ -43,9 +43,14 @@ class _Folding:
         self._makers[node.outputs[0]] = index
 
     def _is_constant_conv(self, node: RuntimeNode) -> bool:
-        if node.domain or node.op_type not in _CONVOLUTIONS or node.version < 1:
+        if node.domain or node.op_type not in _CONVOLUTIONS or len(node.inputs) not in (2, 3) or len(node.outputs) != 1:
             return False
-        return all(name in self.constants for name in node.inputs[1:] if name)
+        if any(name and name not in self.constants for name in node.inputs[1:]) or not node.inputs[1]:
+            return False
+        filters, group = self.constants[node.inputs[1]], node.integer("group", 1)
+        bias = self.constants[node.inputs[2]] if node.inputs[2:] and node.inputs[2] else None
+        fits = filters.ndim >= 3 and filters.is_floating_point() and group > 0 and filters.shape[0] % group == 0
+        return fits and (bias is None or bias.shape == (self._channels(node),))
 
     def _terms(self, node: RuntimeNode, source: str) -> tuple[Tensor, Tensor] | None:
         """Factor and offset [M] that `node` applies to each channel of `source`, None where it does not."""
@@ -73,7 +78,10 @@ class _Folding:
         return ones, -vector
 
     def _normalisation(self, node: RuntimeNode, source: str) -> tuple[Tensor, Tensor] | None:
-        if node.inputs[0] != source or any(name not in self.constants for name in node.inputs[1:]):
+        if node.inputs[0] != source or len(node.inputs) != 5:
+            return None
+        channels = self._channels(self.nodes[self._makers[source]])
+        if any(name not in self.constants or self.constants[name].shape != (channels,) for name in node.inputs[1:]):
             return None
         scale, shift, mean, variance = (self.constants[name].double() for name in node.inputs[1:5])
         factor = scale / torch.sqrt(variance + node.real("epsilon", 1e-5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from services.infer.engine.graph import RuntimeGraph, RuntimeNode
@@ -14,7 +15,7 @@ def fold_pads(graph: RuntimeGraph) -> RuntimeGraph:
     makers, uses = graph.producers(), graph.uses()
     nodes = []
     for node in graph.nodes:
-        pad = makers.get(node.inputs[0]) if node.op_type == "Conv" and not node.domain else None
+        pad = makers.get(node.inputs[0]) if node.op_type == "Conv" and not node.domain and node.inputs else None
         more = None if pad is None or uses[node.inputs[0]] > 1 else _spatial_zeros(pad, graph.constants)
         own = _own_pads(node, len(more)) if more else None
         if pad is None or more is None or own is None:
@@ -39,12 +40,13 @@ def _spatial_zeros(pad: RuntimeNode, constants: dict[str, Tensor]) -> tuple[int,
     if pad.version < 11:
         value, sides = pad.real("value", 0.0), list(pad.integers("pads") or ())
     else:
-        if len(pad.inputs) > 3 or any(name and name not in constants for name in pad.inputs[1:]):
+        if len(pad.inputs) not in (2, 3) or any(name and name not in constants for name in pad.inputs[1:]):
             return None
-        value = float(constants[pad.inputs[2]]) if len(pad.inputs) > 2 and pad.inputs[2] else 0.0
-        sides = [int(side) for side in constants[pad.inputs[1]].tolist()]
+        fill = constants[pad.inputs[2]] if len(pad.inputs) > 2 and pad.inputs[2] else torch.zeros(1)
+        value = float(fill.abs().sum())
+        sides = [int(side) for side in constants[pad.inputs[1]].reshape(-1).tolist()] if pad.inputs[1] else []
     rank = len(sides) // 2
     outer = [*sides[:2], *sides[rank : rank + 2]]
-    if value != 0 or rank < 3 or any(outer) or min(sides) < 0:
+    if value != 0 or rank < 3 or len(sides) % 2 or any(outer) or min(sides) < 0:
         return None
     return (*sides[2:rank], *sides[rank + 2 :])

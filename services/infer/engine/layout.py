@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.infer.engine.graph import RuntimeGraph, RuntimeNode
+from services.infer.engine.graph import Attribute, RuntimeGraph, RuntimeNode
 
 Order = tuple[int, ...]
 
@@ -28,7 +28,8 @@ def sink_transposes(graph: RuntimeGraph) -> RuntimeGraph:
     sinking = _Sinking(graph)
     for node in graph.nodes:
         sinking.take(node)
-    sinking.settle([info.name for info in graph.outputs])
+    for info in graph.outputs:
+        sinking.finish(info.name)
     return graph.holding(sinking.nodes, sinking.constants)
 
 
@@ -43,11 +44,11 @@ class _Sinking:
         self._version = max((node.version for node in graph.nodes if not node.domain), default=18)
 
     def take(self, node: RuntimeNode) -> None:
-        if self._is_transpose(node):
-            source, order = self._pending.get(node.inputs[0], (node.inputs[0], None))
-            own = node.integers("perm")
-            assert own is not None  # _is_transpose looked
-            self._pending[node.outputs[0]] = (source, own if order is None else tuple(order[axis] for axis in own))
+        own = _permutation(node)
+        source, order = self._pending.get(node.inputs[0], (node.inputs[0], own)) if own else ("", None)
+        if own and order and len(order) == len(own):
+            composed = own if source == node.inputs[0] else tuple(order[axis] for axis in own)
+            self._pending[node.outputs[0]] = (source, composed)
         elif not self._sink(node):
             self.settle(node.inputs)
             self.nodes.append(node.reading([self._name(name) for name in node.inputs]))
@@ -59,17 +60,20 @@ class _Sinking:
                 continue
             source, order = self._pending[name]
             self._made.add(name)
-            self.nodes.append(
-                RuntimeNode(name, "Transpose", (source,), (name,), {"perm": order}, version=self._version)
-            )
+            self._write("Transpose", source, name, {"perm": order})
+
+    def finish(self, name: str) -> None:
+        """Write what makes the output `name` of the graph."""
+        self.settle([name])
+        if self._name(name) != name:
+            self._write("Identity", self._name(name), name, {})
+
+    def _write(self, op_type: str, source: str, name: str, attributes: dict[str, Attribute]) -> None:
+        self.nodes.append(RuntimeNode(name, op_type, (source,), (name,), attributes, version=self._version))
 
     def _name(self, name: str) -> str:
         source, order = self._pending.get(name, (name, None))
         return source if order == tuple(range(len(order or ()))) else name
-
-    @staticmethod
-    def _is_transpose(node: RuntimeNode) -> bool:
-        return node.op_type == "Transpose" and not node.domain and bool(node.integers("perm"))
 
     def _sink(self, node: RuntimeNode) -> bool:
         """Whether `node` could be written on the tensors before their transposes, its outputs now pending."""
@@ -91,7 +95,7 @@ class _Sinking:
             return None if None in inputs else node.reading([name for name in inputs if name is not None])
         if node.op_type in _BY_AXIS:
             return self._along_axis(node, order)
-        if node.op_type == "Pad" and node.version >= 11 and node.inputs[0] in self._pending:
+        if node.op_type == "Pad" and node.version >= 11 and len(node.inputs) in (2, 3):
             return self._padded(node, order)
         return None
 
@@ -117,16 +121,24 @@ class _Sinking:
             return None
         axis = node.integer("axis", {"Concat": 1, "Split": 0}.get(node.op_type, -1))
         data = node.inputs if node.op_type == "Concat" else node.inputs[:1]
-        if any(name not in self._pending for name in data):
+        if not data or any(name not in self._pending for name in data) or not -len(order) <= axis < len(order):
             return None
         inputs = [self._pending[name][0] for name in data] + list(node.inputs[len(data) :])
         return replace(node, inputs=tuple(inputs), attributes={**node.attributes, "axis": order[axis]})
 
     def _padded(self, node: RuntimeNode, order: Order) -> RuntimeNode | None:
         pads = self.constants.get(node.inputs[1])
-        if pads is None or pads.numel() != 2 * len(order) or len(node.inputs) > 3:
+        if pads is None or pads.numel() != 2 * len(order) or node.inputs[0] not in self._pending:
             return None
         inverse = [order.index(axis) for axis in range(len(order))]
         name = f"{node.outputs[0]}^pads"
         self.constants[name] = pads.reshape(2, -1)[:, inverse].reshape(-1)
         return node.reading((self._pending[node.inputs[0]][0], name, *node.inputs[2:]))
+
+
+def _permutation(node: RuntimeNode) -> Order | None:
+    """The order of axes of a Transpose that has a valid one, None for any other node."""
+    if node.op_type != "Transpose" or node.domain or len(node.inputs) != 1 or len(node.outputs) != 1:
+        return None
+    order = node.integers("perm")
+    return order if order and sorted(order) == list(range(len(order))) else None

@@ -97,9 +97,8 @@ def scatter_nd(call: Call) -> Result:
     updates = updates.reshape(-1, *rest)
     if mode == "none":
         return rows.index_copy(0, flat, updates).reshape(values.shape)
-    if mode == "add":
-        return rows.index_add(0, flat, updates).reshape(values.shape)
-    return rows.index_reduce(0, flat, updates, _TORCH_REDUCE[mode]).reshape(values.shape)
+    places = flat.reshape(-1, *[1] * len(rest)).expand(updates.shape)
+    return rows.scatter_reduce(0, places, updates, _TORCH_REDUCE[mode]).reshape(values.shape)
 
 
 def _reduction(call: Call) -> str:

@@ -27,6 +27,7 @@ COORDINATES = (
     "tf_half_pixel_for_nn",
     "tf_crop_and_resize",
 )
+MOST_REACH = 1024
 MODES = ("nearest", "linear", "cubic")
 _NEAREST: dict[str, Callable[[Tensor], Tensor]] = {
     "round_prefer_floor": lambda x: torch.ceil(x - 0.5),
@@ -224,6 +225,8 @@ def _taps(step: _Axis, positions: Tensor, options: _Options) -> tuple[list[int],
     stretch = 1.0
     if options.antialias and step.scale < 1:
         stretch = float(step.scale)
+    if radius > stretch * MOST_REACH:
+        raise StageFailed(f"expected a scale above {radius / MOST_REACH}, found {stretch}")
     reach = math.ceil(radius / stretch)
     offsets = list(range(1 - reach, reach + 1))
     fraction = positions - torch.floor(positions)

@@ -7,7 +7,7 @@ import logging
 from services.infer.engine.fold import fold_constants
 from services.infer.engine.fold_conv import fold_into_convolutions
 from services.infer.engine.fold_pad import fold_pads
-from services.infer.engine.graph import RuntimeGraph
+from services.infer.engine.graph import RuntimeGraph, RuntimeNode
 from services.infer.engine.layout import sink_transposes
 from services.infer.engine.registry import OperatorRegistry
 
@@ -37,12 +37,17 @@ def without_copies(graph: RuntimeGraph) -> RuntimeGraph:
     nodes = []
     for node in graph.nodes:
         inputs = tuple(renamed.get(name, name) for name in node.inputs)
-        copies = node.op_type == "Identity" or (node.op_type == "Dropout" and len(node.outputs) == 1)
-        if node.domain == "" and copies and node.outputs[0] not in outputs:
+        if _copies(node) and node.outputs[0] not in outputs:
             renamed[node.outputs[0]] = inputs[0]
         else:
             nodes.append(node.reading(inputs))
     return graph.holding(nodes)
+
+
+def _copies(node: RuntimeNode) -> bool:
+    if node.domain or len(node.outputs) != 1 or not node.inputs or not node.inputs[0]:
+        return False
+    return node.op_type in ("Identity", "Dropout")
 
 
 def without_unused(graph: RuntimeGraph) -> RuntimeGraph:

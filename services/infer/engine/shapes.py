@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from services.infer.engine.fake import constant_value, fake_of, without_memory
 from services.infer.engine.graph import RuntimeGraph, TensorInfo
-from services.infer.engine.host import HostTensor, host_constant
+from services.infer.engine.host import HostTensor
 from services.infer.engine.module import compute
 from services.infer.engine.registry import Call, OperatorRegistry, Value
 from stagemesh.errors import ConfigError, StagemeshError
@@ -37,9 +38,13 @@ def infer_shapes(
     """
     if len(shapes) != len(graph.inputs):
         raise ConfigError(f"{graph.name}: expected shapes of {len(graph.inputs)} inputs, found {len(shapes)}")
-    values = _starting_values(graph, shapes)
-    with FakeTensorMode() as mode:
-        values = {name: _fake(value, mode) for name, value in values.items()}
+    constants = {name: constant_value(tensor) for name, tensor in graph.constants.items()}
+    with without_memory() as mode:
+        values: dict[str, Value] = {
+            info.name: torch.empty(tuple(shape), dtype=info.dtype or torch.float32)
+            for info, shape in zip(graph.inputs, shapes, strict=True)
+        }
+        values.update({name: fake_of(value, mode) for name, value in constants.items()})
         with _SizeLimit(most_bytes):
             try:
                 _run(graph, registry, values)
@@ -47,25 +52,6 @@ def infer_shapes(
                 if not isinstance(error.__cause__, _UNKNOWABLE):
                     raise ConfigError(f"{graph.name}: with inputs of {[list(s) for s in shapes]}: {error}") from error
     return {name: TensorInfo(name, value.dtype, _sizes(value)) for name, value in values.items()}
-
-
-def _starting_values(graph: RuntimeGraph, shapes: Sequence[Sequence[int]]) -> dict[str, Value]:
-    values: dict[str, Value] = {}
-    for info, shape in zip(graph.inputs, shapes, strict=True):
-        values[info.name] = torch.empty(tuple(shape), dtype=info.dtype or torch.float32, device="meta")
-    for name, tensor in graph.constants.items():
-        array = host_constant(tensor)
-        values[name] = tensor if array is None else HostTensor(array, tensor.dtype, tensor)
-    return values
-
-
-def _fake(value: Value, mode: FakeTensorMode) -> Value:
-    if isinstance(value, HostTensor):
-        assert value.tensor is not None  # constants have their tensor
-        return HostTensor(value.array, value.dtype, mode.from_tensor(value.tensor))
-    if value.is_meta:
-        return torch.empty(value.shape, dtype=value.dtype, device="cpu")
-    return mode.from_tensor(value)
 
 
 def _run(graph: RuntimeGraph, registry: OperatorRegistry, values: dict[str, Value]) -> None:

@@ -81,7 +81,7 @@ def _lowered(nodes: Sequence[TfNode], weights: Mapping[str, torch.Tensor], where
             lower(node, writer)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
-        except (IndexError, ValueError, RuntimeError, OverflowError, KeyError) as error:
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"{where}: {node} has attributes or inputs that don't fit: {error}") from error
     return writer
 

@@ -1,4 +1,5 @@
--- ARGV: now, limits, lease id or '', lease ms, keys ... -> count, tokens, sizes of the longest contiguous prefix.
+-- ARGV: now, limits, lease id or '', lease ms, keys ... -> count, tokens, sizes of the longest contiguous prefix,
+-- and why the next one isn't: unknown, evicted, pending, detached, or '' where all were found.
 local FIRST = 5
 sweep()
 local lease, found, tokens, sizes, tip = ARGV[3], {}, {}, {}, nil
@@ -10,6 +11,13 @@ for i = FIRST, #ARGV do
   tip = b
   found[#found + 1], tokens[#tokens + 1], sizes[#sizes + 1] = b, b.token, b.size
 end
+
+local function why_not(key)
+  local b = blocks[key]
+  if b then return b.committed and 'detached' or 'pending' end
+  return redis.call('HEXISTS', at('ghost'), key) == 1 and 'evicted' or 'unknown'
+end
+
 touch(found)
 count('clock', #tokens)
 count('wanted', wanted)
@@ -18,4 +26,4 @@ if lease ~= '' then
   redis.call('ZADD', at('leases'), now + ARGV[4], lease)
   if tip then hold(lease, tip) end
 end
-return finish({ #tokens, tokens, sizes })
+return finish({ #tokens, tokens, sizes, #tokens < wanted and why_not(ARGV[FIRST + #tokens]) or '' })

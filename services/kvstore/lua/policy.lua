@@ -9,20 +9,23 @@
 -- A block that never had a successor is a class of its own: the ends of chains are reused far less than their stems.
 --
 -- What evicted blocks would have earned must be known too, so evicted keys stay for a while as ghosts (ARC, Megiddo
--- and Modha, FAST 2003): they feed the statistics, and a block that comes back takes its use count with it.
+-- and Modha, FAST 2003): they feed the statistics, and a block that comes back takes its use count with it. Their
+-- number follows the pool's, near the sample of ten times the cache that TinyLFU keeps (Einziger, Friedman, Manes,
+-- ACM TOS 2017): what returns only long after any block would have gone should not count as used.
 -- A life runs from one use to the next, resident or not. Lives still running are counted by the COHORT they began in,
 -- so that the estimate is Kaplan and Meier's (1958), not biased towards the lives that ended soon.
 --
--- Until something has been seen the PRIOR stands alone: one chance in eight to be used again in each half octave of
--- age, so the likelihood falls as age grows and the order is LRU's. Statistics are halved once per two turnovers of
--- everything remembered, so the policy follows a change of traffic. Age is counted in block uses, not seconds: it is
--- comparable at any load. Time per eviction is O(bins + log blocks); statistics are O(CLASSES * BINS) numbers plus
--- the running cohorts, ghosts at most `limits.ghosts`.
+-- Until something has been seen the prior stands alone: the same chance in each half octave of age, so the likelihood
+-- of a use falls as age grows, and the order is LRU's. Statistics are halved once per two turnovers of everything
+-- remembered, so the policy follows a change of traffic. Age is counted in block uses, not seconds: it is comparable
+-- at any load. An eviction takes O(bins + log blocks); there are O(CLASSES * BINS) numbers plus the running cohorts
+-- and at most `limits.ghosts` ghosts. Nothing is measured in advance: no constant was fitted to a trace.
 
 local CLASSES, BINS, COHORT = 6, 40, 1024
 local CHAIN_END = 5
-local PRIOR_LIVES, PRIOR_SHARE = 8, 0.125
+local PRIOR_LIVES, PRIOR_CHANCE = 32, 0.125
 local RERANK_EVERY = 2048
+local GHOSTS_PER_BLOCK, TRIM = 8, 16
 
 local function class_of(b)
   if b.hits == 0 then return b.grown and 0 or CHAIN_END end
@@ -53,19 +56,21 @@ local function reused(class, last, lives)
   learn('reused', class, bin_of(value('count', 'clock') - last), lives or 1)
 end
 
+local function lose(key)
+  local class, last = struct.unpack('>BdI4', redis.call('HGET', at('ghost'), key))
+  redis.call('HDEL', at('ghost'), key)
+  end_life(class, last)
+  learn('lost', class, bin_of(value('count', 'clock') - last), 1)
+end
+
 local function remember(b)
-  local class = class_of(b)
-  redis.call('HSET', at('ghost'), b.key, struct.pack('>BdI4', class, b.last, b.hits))
+  redis.call('HSET', at('ghost'), b.key, struct.pack('>BdI4', class_of(b), b.last, b.hits))
   redis.call('ZADD', at('ghosts'), b.last, b.key)
-  local excess = redis.call('ZCARD', at('ghosts')) - limits.ghosts
+  local most = math.min(limits.ghosts, GHOSTS_PER_BLOCK * value('count', 'blocks'))
+  local excess = math.min(redis.call('ZCARD', at('ghosts')) - most, TRIM)
   if excess <= 0 then return end
   local oldest = redis.call('ZPOPMIN', at('ghosts'), excess)
-  for i = 1, #oldest, 2 do
-    local lost_class, last = struct.unpack('>BdI4', redis.call('HGET', at('ghost'), oldest[i]))
-    redis.call('HDEL', at('ghost'), oldest[i])
-    end_life(lost_class, last)
-    learn('lost', lost_class, bin_of(value('count', 'clock') - last), 1)
-  end
+  for i = 1, #oldest, 2 do lose(oldest[i]) end
 end
 
 -- The use count of a block that is put again, 0 for one never seen.
@@ -99,15 +104,19 @@ local function statistics(clock)
   return seen
 end
 
--- The chance of a use in each bin for lives that reach it.
+-- The chance of a use in each bin for lives that reach it. Few lives reach an old bin: what they show is weighed
+-- against PRIOR_LIVES that do as they did one bin earlier.
 local function chances(seen, class)
-  local chance, reach = {}, 0
+  local reach = { [BINS] = 0 }
   for bin = BINS - 1, 0, -1 do
     local slot = class * BINS + bin
-    local ends = seen.reused[slot] + seen.lost[slot] + seen.alive[slot]
-    reach = reach + ends
-    local exposed = reach - ends / 2
-    chance[bin] = math.min(1, (seen.reused[slot] + PRIOR_LIVES * PRIOR_SHARE) / (exposed + PRIOR_LIVES))
+    reach[bin] = reach[bin + 1] + seen.reused[slot] + seen.lost[slot] + seen.alive[slot]
+  end
+  local chance, before = {}, PRIOR_CHANCE
+  for bin = 0, BINS - 1 do
+    local exposed = (reach[bin] + reach[bin + 1]) / 2
+    before = math.min(1, (seen.reused[class * BINS + bin] + PRIOR_LIVES * before) / (exposed + PRIOR_LIVES))
+    chance[bin] = before
   end
   return chance
 end
@@ -143,7 +152,7 @@ local function rerank(clock)
   end
   table.sort(places, function(a, b)
     if a.worth ~= b.worth then return a.worth < b.worth end
-    if a.bin ~= b.bin then return a.bin > b.bin end
+    if a.bin ~= b.bin then return a.bin < b.bin end
     return a.class < b.class
   end)
   local bytes = {}
@@ -153,7 +162,7 @@ local function rerank(clock)
   count('next_rank', clock + RERANK_EVERY - value('count', 'next_rank'))
   if clock >= value('count', 'next_halving') then
     if value('count', 'next_halving') > 0 then forget_half(seen) end
-    local remembered = value('count', 'blocks') + limits.ghosts
+    local remembered = value('count', 'blocks') + redis.call('ZCARD', at('ghosts'))
     count('next_halving', clock + 2 * remembered - value('count', 'next_halving'))
   end
   return order

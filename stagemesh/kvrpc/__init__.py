@@ -1,0 +1,1 @@
+"""How clients and the kvstore service talk: the methods of KVStoreService, and blocks on its wire."""
