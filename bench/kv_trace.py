@@ -23,8 +23,8 @@ from services.kvstore.index import Index
 from services.kvstore.limits import Limits
 
 CAPACITIES = (1_000, 3_000, 10_000, 30_000, 50_000)
-# the pool filled to the brim, as LRU and the optimum are, and with the free space of the default watermark
-WATERMARKS = (("ours", {"high": 1.0, "step": 0.0}), ("ours, default watermark", {}))
+# (label, high watermark, step): the pool filled to the brim, as LRU and the optimum are, and as it is by default
+WATERMARKS = (("ours", 1.0, 0.0), ("ours, by default", Limits.high, Limits.step))
 LEASE_MS = 60_000
 COLLECT_EVERY = 200
 
@@ -64,10 +64,10 @@ async def report(name: str, trace: Trace, socket: str) -> None:
     _row("capacity, blocks", [f"{capacity:,}" for capacity in CAPACITIES])
     _row("LRU", [f"{lru_share(trace, capacity):.2%}" for capacity in CAPACITIES])
     redis = Redis(unix_socket_path=socket)
-    for label, watermark in WATERMARKS:
+    for label, high, step in WATERMARKS:
         started, shares = time.perf_counter(), []
         for capacity in CAPACITIES:
-            shares.append(await replay(redis, trace, Limits(capacity=capacity, **watermark)))
+            shares.append(await replay(redis, trace, Limits(capacity=capacity, high=high, step=step)))
         per_request = (time.perf_counter() - started) / len(CAPACITIES) / len(trace)
         _row(label, [f"{share:.2%}" for share in shares] + [f"{per_request * 1e3:.2f} ms a request"])
     await redis.aclose()
@@ -75,7 +75,7 @@ async def report(name: str, trace: Trace, socket: str) -> None:
 
 
 def _row(label: str, cells: Sequence[str]) -> None:
-    print(f"{label:<24}" + "".join(f"{cell:>9}" for cell in cells[: len(CAPACITIES)]), *cells[len(CAPACITIES) :])
+    print(f"{label:<18}" + "".join(f"{cell:>9}" for cell in cells[: len(CAPACITIES)]), *cells[len(CAPACITIES) :])
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ def generate(requests: int = 12_000, seed: int = 7, prompts: int = 40, sessions_
     systems = [_ids(fresh, dice.lognormvariate(1.5, 0.8)) for _ in range(prompts)]
     popularity = [1 / rank for rank in range(1, prompts + 1)]
     waiting: list[tuple[float, int, list[int], int]] = []
-    arrival, served = 0.0, []
+    arrival = 0.0
+    served: Trace = []
     while len(served) < requests:
         if not waiting or arrival < waiting[0][0]:
             turns = 1 + int(dice.paretovariate(1.1)) if dice.random() < 0.5 else 1

@@ -26,7 +26,7 @@ class _Formatter(logging.Formatter):
     def __init__(self, stage: str, replica: str) -> None:
         super().__init__()
         self._stage = stage
-        self._replica = replica
+        self.replica = replica
 
     @staticmethod
     def _time(record: logging.LogRecord) -> str:
@@ -43,7 +43,7 @@ class HumanFormatter(_Formatter):
         """Return the one line of `record`."""
         request = request_id.get()
         text = " | ".join(filter(None, (record.getMessage(), self._trace(record))))
-        head = f"{self._time(record)} {record.levelname:<7} {self._stage}@{self._replica}"
+        head = f"{self._time(record)} {record.levelname:<7} {self._stage}@{self.replica}"
         line = f"{head} [{request}] {text}" if request else f"{head} {text}"
         return line.translate(_ONE_LINE)
 
@@ -58,7 +58,7 @@ class JsonFormatter(_Formatter):
             "level": record.levelname,
             "logger": record.name,
             "stage": self._stage,
-            "replica": self._replica,
+            "replica": self.replica,
             "message": record.getMessage(),
             "request_id": request_id.get(),
             "exception": self._trace(record),
@@ -80,3 +80,10 @@ def configure_logging(
     root.setLevel(level.upper())
     # asyncio reports each selector it opens at DEBUG, which is no news of ours.
     logging.getLogger("asyncio").setLevel(max(logging.INFO, root.level))
+
+
+def rename_replica(replica: str) -> None:
+    """Name this process's replica in the lines to come: where its port was to be a free one it is known late."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Formatter):
+            handler.formatter.replica = replica

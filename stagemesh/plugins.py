@@ -122,8 +122,8 @@ def _find(kind: Kind, folder: ModelFolder, name: str, builtins: Builtins) -> obj
 def _load_entry(entry: EntryPoint, where: str) -> object:
     try:
         return entry.load()
-    except Exception as error:  # foreign code may raise anything while it is imported
-        raise ConfigError(f"{where}: can't import {entry.value}: {_located(error)}") from error
+    except (Exception, SystemExit) as error:  # foreign code may raise anything while it is imported
+        raise ConfigError(f"{where}: can't import {entry.value}: {located(error)}") from error
 
 
 def _check_class(found: object, kind: Kind, where: str) -> type[Plugin]:
@@ -141,8 +141,8 @@ def _make(cls: type[Plugin], options: object, folder: ModelFolder, where: str) -
         return cls(options, folder)
     except ConfigError:
         raise
-    except Exception as error:  # the constructor is the user's
-        raise ConfigError(f"{where}: can't be made: {_located(error)}") from error
+    except (Exception, SystemExit) as error:  # the constructor is the user's
+        raise ConfigError(f"{where}: can't be made: {located(error, home_of(cls))}") from error
 
 
 def _run_module(path: Path, where: str) -> ModuleType:
@@ -159,7 +159,7 @@ def _run_module(path: Path, where: str) -> ModuleType:
             del sys.modules[name]
         else:
             sys.modules[name] = before
-        raise ConfigError(f"{where}: can't import {path}: {_located(error, path)}") from error
+        raise ConfigError(f"{where}: can't import {path}: {located(error, path)}") from error
     return module
 
 
@@ -171,10 +171,23 @@ class _FreshLoader(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _located(error: BaseException, file: Path | None = None) -> str:
+def located(error: BaseException, home: Path | None = None) -> str:
+    """What was raised, with file and line as `own_frame` finds them."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return text  # names file and line itself
+    frame = own_frame(error, home)
+    return f"{text} ({frame.filename}, line {frame.lineno})"
+
+
+def own_frame(error: BaseException, home: Path | None) -> traceback.FrameSummary:
+    """Where a caught error arose: the innermost frame in the file or folder `home`, else the innermost of all."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if file is not None and frame.filename == str(file)] or frames
-    return f"{text} ({own[-1].filename}, line {own[-1].lineno})"
+    own = [frame for frame in frames if home is not None and Path(frame.filename).is_relative_to(home)]
+    return (own or frames)[-1]
+
+
+def home_of(cls: type) -> Path:
+    """Where the code of a class lies: the folder of its package, or its file where it has none."""
+    file = Path(getattr(sys.modules.get(cls.__module__), "__file__", None) or "")
+    return file.parent if "." in cls.__module__ else file

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from reprlib import repr as short
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -45,6 +45,13 @@ def check_range(key: str, value: float, low: float, high: float) -> None:
     """For `__post_init__`: raise ValueError naming `key` unless low <= value <= high."""
     if not low <= value <= high:
         raise ValueError(f"key '{key}': expected {low} to {high}, found {value}")
+
+
+def check_unused(options: Any, keys: Collection[str], why: str) -> None:
+    """For `__post_init__`: raise ValueError with `why` where one of `keys` of a dataclass has not its default."""
+    for field in fields(options):
+        if field.name in keys and getattr(options, field.name) != field.default:
+            raise ValueError(f"key '{field.name}': {why}")
 
 
 def _required(field: Field[Any]) -> bool:

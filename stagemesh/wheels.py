@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
+from stagemesh import tether
 from stagemesh.errors import ConfigError
 
 CHUNK_BYTES = 1 << 20
@@ -76,7 +77,9 @@ def _download(requirement: str, staging: Path, progress: Progress) -> Path:
     temporary.mkdir()
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     # -P: a pip.py in the working directory must not pass for pip
-    command = [sys.executable, "-P", "-m", "pip", "download", *options, "--dest", str(wheels), requirement]
+    pip = [sys.executable, "-P", "-m", "pip", "download", *options, "--dest", str(wheels), requirement]
+    # a service may end at any time without unwinding this thread, which outlives pip otherwise
+    command = [sys.executable, "-I", tether.__file__, str(os.getpid()), *pip]
     output, errors = staging / "pip.out", staging / "pip.err"
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
     with output.open("wb") as out, errors.open("wb") as err:

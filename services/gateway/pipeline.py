@@ -33,18 +33,18 @@ class Pipeline(ServedModel):
         parameters = {**plain_parameters(request), GENERATION: self.generation}
         onward = replace(request, parameters=parameters, model_version="")
         response = await self._router.carry(PIPELINE, onward)
-        self.statistics.batch(1, time.monotonic() - started)
+        self.statistics.batch(_rows(request), time.monotonic() - started)
         return InferResponse(self.name, response.outputs, self.version, request.id)
 
     async def signature(self) -> Signature:
-        """The inputs of the first stage and the outputs of the last, asked from them."""
+        """The inputs of the first stage and the outputs of the last, asked from them. Raises as `Hop.metadata`."""
         first = await self._hops[0].metadata(self.name)
         last = await self._hops[-1].metadata(self.name)
         return Signature(_specs(first.inputs), _specs(last.outputs))
 
     async def max_batch(self) -> int:
         """The smallest of the stages that tell one."""
-        sizes = [(await hop.config(self.name)).max_batch_size for hop in self._hops]
+        sizes = [await hop.max_batch(self.name) for hop in self._hops]
         return min(filter(None, sizes), default=0)
 
     async def ready(self) -> bool:
@@ -52,6 +52,11 @@ class Pipeline(ServedModel):
 
     async def close(self) -> None:
         """Nothing of its own: the hops belong to the service."""
+
+
+def _rows(request: InferRequest) -> int:
+    """The samples of a request: how many its first input has."""
+    return next((tensor.shape[0] for tensor in request.inputs.values() if tensor.shape), 1)
 
 
 def _specs(tensors: Iterable[pb.ModelMetadataResponse.TensorMetadata]) -> tuple[TensorSpec, ...]:

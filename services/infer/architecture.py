@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from stagemesh.errors import ConfigError
-from stagemesh.plugins import load_from_file
+from stagemesh.plugins import load_from_file, own_frame
 
 MOST_KEYS = 8
 
@@ -59,10 +58,9 @@ def load_state(module: nn.Module, weights: Path, where: str) -> None:
 
 def describe_failure(error: BaseException, folder: Path) -> str:
     """Type, place and first line of an error; the place is the innermost line in `folder`, if any."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder.resolve())]
-    place = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in (own or frames)[-1:])
-    return f"{type(error).__name__}{place}: {str(error).strip().partition(chr(10))[0]}"
+    frame = own_frame(error, folder.resolve())
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"{type(error).__name__} at {place}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _read_state(weights: Path, where: str) -> Mapping[str, torch.Tensor]:

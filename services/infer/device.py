@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from stagemesh.errors import ConfigError
+from stagemesh.machine import cores
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -29,4 +28,4 @@ def select_device(name: str) -> torch.device:
 
 def cap_threads(count: int) -> None:
     """Give each CPU computation at most `count` threads; 0 is one for each core this process may use."""
-    torch.set_num_threads(count or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(count or cores())

@@ -69,9 +69,11 @@ def load_network(
     """
     where = folder.where("infer")
     options = parse_table(InferTable, table, where)
+    build = build or BuildOptions()
+    sizes: Sizes = (options.size,) if options.size else PROBE_SIZES
     try:
-        source = read_source(options, folder, cache, where)
-        return _Assembly(source, options, folder, device).network(cache, build or BuildOptions())
+        source = read_source(options, folder, cache, build.max_batch, sizes)
+        return _Assembly(source, options, folder, device, sizes).network(cache, build)
     except (ConfigError, StageFailed) as error:
         text = str(error)
         raise ConfigError(text if text.startswith(where) else f"{where}: {text}") from error
@@ -119,7 +121,9 @@ class Network:
 class _Assembly:
     """The steps from a source to a network on a device."""
 
-    def __init__(self, source: NetworkSource, options: InferTable, folder: ModelFolder, device: torch.device) -> None:
+    def __init__(
+        self, source: NetworkSource, options: InferTable, folder: ModelFolder, device: torch.device, sizes: Sizes
+    ) -> None:
         self._source = source
         self._options = options
         self._folder = folder
@@ -127,7 +131,7 @@ class _Assembly:
         self._precision = resolve_dtype(options.precision, device)
         self._chosen = choose_outputs(options.outputs, source.outputs)
         self._names = tuple(options.outputs)
-        self._sizes: Sizes = (options.size,) if options.size else PROBE_SIZES
+        self._sizes = sizes
 
     def network(self, cache: Path, build: BuildOptions) -> Network:
         profile = _profile(self._options, build.max_batch)
@@ -152,18 +156,19 @@ class _Assembly:
         return Network(engine, signature, self._folder.path, self._sizes[0])
 
     def _checked_module(self, profile: OptimizationProfile) -> VisionModule:
-        """The module, found to run, and as fast as torch runs it."""
-        module = self._module(self._source.module)
+        """The module, as fast as torch runs it; one that is the user's own code is found to run."""
+        module = self._module(self._source.make_module())
+        if self._source.make_graph is not None:
+            return module
         probe(self._eager(module, profile), self._names, self._folder.path, self._sizes)
-        if self._source.graph is None:
-            module = self._folded(module, profile)
-            convert_conv2d_weight_memory_format(module.network, torch.channels_last)
+        module = self._folded(module, profile)
+        convert_conv2d_weight_memory_format(module.network, torch.channels_last)
         return module
 
     def _onnx_writer(self, make_module: Callable[[], nn.Module]) -> WriteOnnx | None:
-        graph = self._source.graph
-        if graph is not None:
-            return lambda profile, path: write_image_graph(graph, self._options, self._chosen, path)
+        make_graph = self._source.make_graph
+        if make_graph is not None:
+            return lambda profile, path: write_image_graph(make_graph(), self._options, self._chosen, path)
         if self._source.is_exported:
             return lambda profile, path: export_onnx(make_module(), profile, self._names, path)
         return None

@@ -8,7 +8,8 @@ from typing import Literal
 
 from stagemesh.tables import check_range
 
-GRAPH_SUFFIXES = (".onnx", ".json", ".pt2")
+PARSED_SUFFIXES = (".onnx", ".json")
+GRAPH_SUFFIXES = (*PARSED_SUFFIXES, ".pt2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,8 @@ class InferTable:
     the height and width of the image; without it any size is taken that the network can compute.
 
     A `source` ending in .onnx, .json or .pt2 holds its own graph; any other is a state dict and needs `arch`, the
-    function that makes its module. `files` are further files of the source, its weights for one, with their SHA-256.
+    function that makes its module. `files` are further files of the source, its weights for one, with their SHA-256;
+    `operators`, as in "file:ops.py:operators", is a registry of more operators for an ONNX or TensorFlow.js graph.
     `outputs` names all outputs in order, or as a table chooses some: our name = the graph's.
     `backend` is what runs the network, `precision` in what it computes; half types need a GPU.
     """
@@ -29,6 +31,7 @@ class InferTable:
     sha256: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     arch: str = ""
+    operators: str = ""
     outputs: tuple[str, ...] | Mapping[str, str]
     backend: Literal["auto", "eager", "aotinductor", "onnxruntime"] = "auto"
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
@@ -54,6 +57,8 @@ class InferTable:
             raise ValueError("key 'arch' is missing; expected a string as in 'file:net.py:factory' beside a state dict")
         if self.arch and self.holds_graph:
             raise ValueError(f"key 'arch': expected none beside {self.source!r}, which holds a graph")
+        if self.operators and not self.source.endswith(PARSED_SUFFIXES):
+            raise ValueError(f"key 'operators': expected none beside {self.source!r}, which torch runs by itself")
 
     @property
     def holds_graph(self) -> bool:

@@ -42,6 +42,7 @@ class Outcome(StrEnum):
     COMMITTED = "committed"  # readable
     REVOKED = "revoked"
     UNKNOWN = "unknown"  # no such reservation: revoked, reaped or purged
+    NOT_WRITTEN = "not_written"  # no answer of the scripts: the value isn't there, or not in the size reserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +259,7 @@ class Index:
         return await call(self._redis, script, self._prefix, now, self._encoded_limits, *arguments)
 
 
-def _listed(
-    key: bytes, token: bytes, size: int, parent: bytes, tenant: bytes, model: bytes, *numbers: int
-) -> Listed:
+def _listed(key: bytes, token: bytes, size: int, parent: bytes, tenant: bytes, model: bytes, *numbers: int) -> Listed:
     uses, idle_ms, committed, pinned, leases = numbers
     names = (tenant.decode("utf-8", "replace"), model.decode("utf-8", "replace"))
     return Listed(key, token.decode(), size, parent, *names, uses, idle_ms, bool(committed), bool(pinned), leases)

@@ -23,7 +23,10 @@ class KvMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.hits = Counter("stagemesh_kv_hit_blocks", "Blocks that a match found", registry=registry)
         self._misses = Counter(
-            "stagemesh_kv_miss_blocks", "Blocks that were not found, or not as they should be", ["reason"], registry=registry
+            "stagemesh_kv_miss_blocks",
+            "Blocks that were not found, or not as they should be",
+            ["reason"],
+            registry=registry,
         )
         self._bytes = Counter("stagemesh_kv_value_bytes", "Bytes of values", ["direction", "path"], registry=registry)
         self._aborts = Counter("stagemesh_kv_put_aborts", "Puts given up", ["reason"], registry=registry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ class IndexBroken(StagemeshError):
     default_reason: ClassVar[str] = "KV_INDEX_BROKEN"
 
 
-_REASONS: tuple[tuple[type[exceptions.RedisError], str], ...] = (
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.AuthenticationError, "KV_REDIS_DENIED"),
     (exceptions.AuthorizationError, "KV_REDIS_DENIED"),
     (exceptions.NoPermissionError, "KV_REDIS_DENIED"),
@@ -63,19 +63,18 @@ def connect(address: RedisAddress, timeout_s: float, *, cluster: bool) -> Client
         "retry": Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
     }
     if cluster:
-        where = {"host": address.host, "port": address.port, "max_connections": 4 * CONNECTIONS}
-        return RedisCluster(**where, **options, **(_tls(address) | {"ssl": True} if address.tls else {}))
+        options |= {"host": address.host, "port": address.port, "max_connections": 4 * CONNECTIONS}
+        return RedisCluster(**options, ssl=address.tls is not None, **_tls(address))
     options |= {"db": address.db, "max_connections": CONNECTIONS, "timeout": timeout_s}
     if address.path:
-        pool = BlockingConnectionPool(connection_class=UnixDomainSocketConnection, path=address.path, **options)
+        options |= {"connection_class": UnixDomainSocketConnection, "path": address.path}
     else:
         kind = SSLConnection if address.tls else Connection
-        where = {"host": address.host, "port": address.port}
-        pool = BlockingConnectionPool(connection_class=kind, **where, **options, **_tls(address))
-    return Redis.from_pool(pool)
+        options |= {"connection_class": kind, "host": address.host, "port": address.port, **_tls(address)}
+    return Redis.from_pool(BlockingConnectionPool(**options))
 
 
-def _tls(address: RedisAddress) -> Mapping[str, Any]:
+def _tls(address: RedisAddress) -> dict[str, Any]:
     tls = address.tls
     if tls is None:
         return {}
@@ -93,11 +92,11 @@ def redis_errors() -> Iterator[None]:
     """Errors of redis-py as RedisDown, Overloaded for a full Redis, and IndexBroken for a script that stumbled."""
     try:
         yield
-    except (exceptions.RedisError, OSError) as error:
+    except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
         raise typed(error) from error
 
 
-def typed(error: exceptions.RedisError | OSError) -> StagemeshError:
+def typed(error: Exception) -> StagemeshError:
     """What an error of redis-py means."""
     text = str(error)
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM " in text:

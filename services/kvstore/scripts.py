@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError
 
@@ -18,10 +19,10 @@ Argument = str | bytes | int
 class Redis(Protocol):
     """What is used of `redis.asyncio.Redis` and `redis.asyncio.RedisCluster`, both with `decode_responses` off."""
 
-    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Argument) -> object:
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Argument) -> Awaitable[Any]:
         """Run a script Redis knows."""
 
-    async def eval(self, script: str, numkeys: int, *keys_and_args: Argument) -> object:
+    def eval(self, script: str, numkeys: int, *keys_and_args: Argument) -> Awaitable[Any]:
         """Run a script and let Redis keep it."""
 
 

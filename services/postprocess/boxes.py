@@ -24,14 +24,19 @@ def to_corners(boxes: Floats, box_format: BoxFormat) -> Floats:
 
 def areas(boxes: Floats) -> Floats:
     """Areas [...] of boxes [..., 4]; 0 for one that is turned inside out."""
-    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
-    result: Floats = sides[..., 0] * sides[..., 1]
+    width, height = (np.maximum(boxes[..., axis + 2] - boxes[..., axis], 0) for axis in (0, 1))
+    result: Floats = width * height
     return result
 
 
 def overlaps(box: Floats, boxes: Floats) -> Floats:
-    """Intersection over union of `box` [4] with each of `boxes` [M, 4]; 0 where neither has an area."""
-    shared = areas(np.concatenate([np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])], axis=1))
+    """Intersection over union of `box` [4] with each of `boxes` [M, 4]; 0 where neither has an area.
+
+    Several times faster where each column of `boxes` lies in one piece.
+    """
+    width = np.minimum(box[2], boxes[:, 2]) - np.maximum(box[0], boxes[:, 0])
+    height = np.minimum(box[3], boxes[:, 3]) - np.maximum(box[1], boxes[:, 1])
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
     union = areas(box) + areas(boxes) - shared
     result: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return result

@@ -18,6 +18,8 @@ from stagemesh.plugins import Arrays, Postprocessor
 from stagemesh.repository import ModelFolder
 from stagemesh.tables import check_range
 
+MOST_CLASSES = 100_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyOptions:
@@ -26,7 +28,7 @@ class ClassifyOptions:
     top_k: int = 5
 
     def __post_init__(self) -> None:
-        check_range("top_k", self.top_k, 1, 1_000_000)
+        check_range("top_k", self.top_k, 1, MOST_CLASSES)
 
 
 class ClassifyPostprocessor(Postprocessor):
@@ -70,11 +72,12 @@ class ClassifyPostprocessor(Postprocessor):
         return {"labels": self._labels.name(class_ids), "scores": scores, "class_ids": class_ids}
 
     def _check_classes(self, found: int) -> None:
-        expected = len(self._labels) or max(found, 1)
-        if found != expected:
-            raise InvalidInput(
-                f"input 'logits': expected {expected} classes, the labels of model '{self.folder.name}', found {found}"
-            )
+        expected = f"{len(self._labels)} classes, the labels of model '{self.folder.name}'"
+        fits = found == len(self._labels)
+        if not len(self._labels):
+            expected, fits = f"1 to {MOST_CLASSES:,} classes", 1 <= found <= MOST_CLASSES
+        if not fits:
+            raise InvalidInput(f"input 'logits': expected {expected}, found {found}")
 
 
 def best_classes(logits: NDArray[np.float32], top_k: int) -> NDArray[np.int32]:

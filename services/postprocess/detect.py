@@ -104,7 +104,7 @@ class DetectPostprocessor(Postprocessor):
 
     def _choose(self, found: Candidates, limits: _Limits) -> np.ndarray:
         if not self._head.suppresses:
-            return best_first(found.scores)[: limits.top_k]
+            return best_first(found.scores, limits.top_k)
         groups = np.zeros_like(found.class_ids) if self._options.class_agnostic else found.class_ids
         return suppress(found.boxes, found.scores, groups, limits.iou_threshold, limits.top_k)
 

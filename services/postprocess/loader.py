@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from services.postprocess.registry import POSTPROCESSORS
 from services.postprocess.settings import PostprocessSettings
+from stagemesh.machine import cores
 from stagemesh.plugins import load_plugin
 from stagemesh.repository import Batching, ModelFolder
 from stagemesh.stage.kind import POSTPROCESS
@@ -16,7 +16,7 @@ from stagemesh.stage.runner import Runner
 
 def loader(settings: PostprocessSettings) -> StageLoader:
     """One thread for each worker; plug-ins run on as many requests side by side."""
-    return StageLoader(POSTPROCESS, "stagemesh_plugin", settings.workers or os.cpu_count() or 1, _load)
+    return StageLoader(POSTPROCESS, "stagemesh_plugin", settings.workers or cores(), _load)
 
 
 def _load(folder: ModelFolder, table: Mapping[str, object], policy: Batching) -> Runner:

@@ -20,6 +20,7 @@ UNSEEN = 255
 """The class of pixels that the network was not shown."""
 
 _BLOCK_PIXELS = 1 << 17
+_BLOCK_VALUES = 1 << 21
 _EDGE = 1e-3
 
 
@@ -51,9 +52,9 @@ class Axis:
         return Axis(self.low[rows], self.high[rows], self.part[rows], self.seen[rows])
 
 
-def blocks(rows: Axis, columns: Axis) -> Iterator[slice]:
-    """Slices that cover all rows, each few enough for the arrays over it to stay small."""
-    step = max(1, _BLOCK_PIXELS // max(1, len(columns)))
+def blocks(rows: Axis, columns: Axis, planes: int = 1) -> Iterator[slice]:
+    """Slices that cover all rows, each few enough for the arrays over it, of `planes` values a pixel, to stay small."""
+    step = max(1, min(_BLOCK_PIXELS, _BLOCK_VALUES // planes) // max(1, len(columns)))
     return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
@@ -65,14 +66,23 @@ def stretch(plane: Floats) -> Floats:
 
 def enlarge(plane: Floats, rows: Axis, columns: Axis) -> Iterator[tuple[slice, Floats]]:
     """Blocks of rows of a plane [h, w] at the photo's pixels, bilinear; 0 where the network saw nothing."""
-    wide = plane[:, columns.low] * (1 - columns.part) + plane[:, columns.high] * columns.part
-    wide[:, ~columns.seen] = 0
     for block in blocks(rows, columns):
         own = rows.cut(block)
-        values = wide[own.low]
-        values += (wide[own.high] - values) * own.part[:, None]
+        used, at = np.unique(np.concatenate([own.low, own.high]), return_inverse=True)
+        wide = _widen(plane, used, columns)
+        low, high = at[: len(own)], at[len(own) :]
+        values = wide[low]
+        values += (wide[high] - values) * own.part[:, None]
         values[~own.seen] = 0
         yield block, values
+
+
+def _widen(plane: Floats, rows: NDArray[np.intp], columns: Axis) -> Floats:
+    """Some rows of a plane at all columns of the photo."""
+    at = rows[:, None]
+    wide: Floats = plane[at, columns.low] * (1 - columns.part) + plane[at, columns.high] * columns.part
+    wide[:, ~columns.seen] = 0
+    return wide
 
 
 def enlarge_classes(logits: Floats, rows: Axis, columns: Axis) -> Bytes:
@@ -83,7 +93,7 @@ def enlarge_classes(logits: Floats, rows: Axis, columns: Axis) -> Bytes:
     best = logits.argmax(axis=0).astype(np.uint8)
     mixed = _mixed(best)
     classes = np.empty((len(rows), len(columns)), np.uint8)
-    for block in blocks(rows, columns):
+    for block in blocks(rows, columns, len(logits)):
         own, part = rows.cut(block), classes[block]
         part[:] = best[own.low[:, None], columns.low]
         y, x = np.nonzero(mixed[own.low[:, None], columns.low])
@@ -116,7 +126,7 @@ def regions(classes: Bytes, background: int | None) -> Regions:
 
     A box reaches from edge to edge of its outermost pixels. `background` and UNSEEN are left out.
     """
-    pixels = np.bincount(classes.ravel(), minlength=256)
+    pixels = _histogram(classes.ravel())
     pixels[UNSEEN] = 0
     if background is not None:
         pixels[background] = 0
@@ -124,6 +134,14 @@ def regions(classes: Bytes, background: int | None) -> Regions:
     boxes = [_bounds(classes == class_id) for class_id in ids]
     shares = (pixels[ids] / classes.size).astype(np.float32)
     return ids.astype(np.int32), shares, np.array(boxes, np.float32).reshape(-1, 4)
+
+
+def _histogram(classes: Bytes) -> NDArray[np.intp]:
+    """How often each class [256] is among `classes` [M]; in blocks, as bincount copies what it counts at 8 times."""
+    pixels = np.zeros(256, np.intp)
+    for start in range(0, len(classes), _BLOCK_PIXELS):
+        pixels += np.bincount(classes[start : start + _BLOCK_PIXELS], minlength=256)
+    return pixels
 
 
 def _bounds(inside: NDArray[np.bool_]) -> tuple[float, float, float, float]:

@@ -19,7 +19,10 @@ from stagemesh.oip.signature import Signature, TensorSpec
 from stagemesh.oip.tensors import Parameter
 from stagemesh.plugins import Arrays, Postprocessor
 from stagemesh.repository import ModelFolder
-from stagemesh.tables import check_range
+from stagemesh.tables import check_range, check_unused
+
+MOST_KEYPOINTS = 1_000_000
+"""Of a request: each is answered with a label of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +46,8 @@ class PoseOptions:
         check_range("stride", self.stride, 0.01, 1024.0)
         for side in self.size or ():
             check_range("size", side, 1, 16_384)
-        foreign = {"order": "xy", "size": None} if self.head == "heatmap" else {"stride": 4.0, "layout": "NCHW"}
-        for key, default in foreign.items():
-            if getattr(self, key) != default:
-                raise ValueError(f"key '{key}': the head '{self.head}' has no such key")
+        foreign = {"order", "size"} if self.head == "heatmap" else {"stride", "layout"}
+        check_unused(self, foreign, f"the head '{self.head}' has no such key")
 
 
 class PosePostprocessor(Postprocessor):
@@ -86,6 +87,8 @@ class PosePostprocessor(Postprocessor):
         """Raises InvalidInput for a bad parameter, empty maps, NaN and bad meta.*"""
         threshold = share(parameters, "score_threshold", self._options.score_threshold)
         points, scores = self._from_maps(inputs) if self._options.head == "heatmap" else self._decoded(inputs)
+        if scores.size > MOST_KEYPOINTS:
+            raise InvalidInput(f"expected at most {MOST_KEYPOINTS:,} keypoints in a request, found {scores.size:,}")
         photos = PhotoMap.read(inputs)
         names = self._labels.name(np.arange(scores.shape[2], dtype=np.int32))
         return {

@@ -20,7 +20,11 @@ from stagemesh.oip.signature import Signature, TensorSpec
 from stagemesh.oip.tensors import Parameter
 from stagemesh.plugins import Arrays, Postprocessor
 from stagemesh.repository import ModelFolder
-from stagemesh.tables import check_range
+from stagemesh.tables import check_range, check_unused
+
+MOST_MASK_PIXELS = 64_000_000
+"""Of all masks of an answer, which are as large as the photos, and those as large as the client says."""
+MOST_SIDE = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,8 @@ class SegmentOptions:
     head = "semantic": a plane for each class; the class with the largest value wins. `background` is the class that
     is no finding, -1 for none.
 
-    `stride` is how many pixels of the network's image a value stands for along each side. `max_pixels` bounds a photo.
+    `stride` is how many pixels of the network's image a value stands for along each side. `max_pixels` bounds a photo,
+    besides MOST_SIDE; MOST_MASK_PIXELS bounds those of a request.
     """
 
     head: Literal["foreground", "semantic"]
@@ -48,11 +53,9 @@ class SegmentOptions:
         check_range("score_threshold", self.score_threshold, 0.0, 1.0)
         check_range("background", self.background, -1, UNSEEN - 1)
         check_range("stride", self.stride, 0.01, 1024.0)
-        check_range("max_pixels", self.max_pixels, 1, 1_000_000_000)
-        if self.head == "semantic" and self.activation != "none":
-            raise ValueError("key 'activation': expected it only with head = 'foreground', found it with 'semantic'")
-        if self.head == "foreground" and self.background != 0:
-            raise ValueError("key 'background': expected it only with head = 'semantic', found it with 'foreground'")
+        check_range("max_pixels", self.max_pixels, 1, MOST_MASK_PIXELS)
+        foreign = "activation" if self.head == "semantic" else "background"
+        check_unused(self, {foreign}, f"the head '{self.head}' has no such key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +111,32 @@ class SegmentPostprocessor(Postprocessor):
         planes = inputs[self._input]
         if self._options.layout == "NHWC":
             planes = planes.transpose(0, 3, 1, 2)
-        self._check(planes, inputs["meta.size"])
+        self._check_planes(planes)
+        self._check_sizes(inputs["meta.size"])
         segmented = [
             self._segment(planes[index], photo, threshold) for index, photo in enumerate(PhotoMap.read(inputs))
         ]
         return self._pack(segmented)
 
-    def _check(self, planes: Floats, sizes: NDArray[np.int32]) -> None:
+    def _check_planes(self, planes: Floats) -> None:
         check_finite(self._input, planes)
         if 0 in planes.shape or planes.shape[1] > UNSEEN:
             raise InvalidInput(
                 f"input '{self._input}': expected pixels of 1 to {UNSEEN} classes, found shape {list(planes.shape)}"
             )
+
+    def _check_sizes(self, sizes: NDArray[np.int32]) -> None:
         height, width = (int(side) for side in sizes.max(axis=0))
+        expected = ""
         if height * width > self._options.max_pixels:
-            raise InvalidInput(
-                f"input 'meta.size': expected at most {self._options.max_pixels:,} pixels, found {width} x {height}"
-            )
+            expected = f"at most {self._options.max_pixels:,} pixels"
+        elif max(height, width) > MOST_SIDE:
+            expected = f"sides of at most {MOST_SIDE:,} pixels"
+        elif len(sizes) * height * width > MOST_MASK_PIXELS:
+            expected = f"at most {MOST_MASK_PIXELS:,} pixels in the masks of a request"
+        if expected:
+            photos = f"{len(sizes)} of " if len(sizes) > 1 else ""
+            raise InvalidInput(f"input 'meta.size': expected {expected}, found {photos}{width} x {height}")
 
     def _segment(self, planes: Floats, photo: PhotoMap, threshold: float) -> _Segmented:
         stride = self._options.stride

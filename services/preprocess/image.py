@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,13 +13,13 @@ from services.preprocess.crop import crop_of, parse_crop
 from services.preprocess.decode import Photo, decode, no_reduction
 from services.preprocess.geometry import Affine, Box, ResizeMode, Size, dynamic_size, place
 from services.preprocess.normalise import Channels, Layout, Normalisation
-from services.preprocess.resize import Interpolation, draw, one_thread
+from services.preprocess.resize import Interpolation, draw
 from stagemesh.errors import InvalidInput
 from stagemesh.oip.signature import Signature, TensorSpec
 from stagemesh.oip.tensors import Parameter
 from stagemesh.plugins import Arrays, Preprocessor
 from stagemesh.repository import ModelFolder
-from stagemesh.tables import check_range
+from stagemesh.tables import check_range, check_unused
 
 _SIDE_LIMIT = 16_384
 
@@ -62,7 +62,9 @@ class ImageOptions:
             check_range("background", level, 0, 255)
         if 0.0 in self.std:
             raise ValueError(f"key 'std': expected no zero, found {list(self.std)}")
-        self._check_unused()
+        if self.dtype == "uint8":
+            floats_only = {"layout", "channels", "mean", "std"}
+            check_unused(self, floats_only, "expected only with dtype = 'fp32', found it with 'uint8'")
 
     def _check_size(self) -> None:
         if (self.size is None) == (self.multiple_of == 0):
@@ -73,12 +75,6 @@ class ImageOptions:
         check_range("max_side", self.max_side, 1, _SIDE_LIMIT)
         if self.multiple_of and self.resize == "center_crop":
             raise ValueError("key 'resize': expected 'stretch' or 'letterbox' with multiple_of, found 'center_crop'")
-
-    def _check_unused(self) -> None:
-        defaults = {field.name: field.default for field in fields(self)}
-        for key in ("layout", "channels", "mean", "std"):
-            if self.dtype == "uint8" and getattr(self, key) != defaults[key]:
-                raise ValueError(f"key '{key}': expected only with dtype = 'fp32', found it with 'uint8'")
 
     def normalisation(self) -> Normalisation | None:
         """What to do after resizing; None leaves uint8."""
@@ -101,7 +97,6 @@ class ImagePreprocessor(Preprocessor):
         super().__init__(options, folder)
         self._options = options
         self._normalisation = options.normalisation()
-        one_thread()
 
     def signature(self) -> Signature:
         """See the class."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from services.preprocess.registry import PREPROCESSORS
+from services.preprocess.resize import one_thread
 from services.preprocess.settings import PreprocessSettings
+from stagemesh.machine import cores
 from stagemesh.plugins import load_plugin
 from stagemesh.repository import Batching, ModelFolder
 from stagemesh.stage.kind import PREPROCESS
@@ -15,8 +16,9 @@ from stagemesh.stage.runner import Runner
 
 
 def loader(settings: PreprocessSettings) -> StageLoader:
-    """One thread for each worker; plug-ins run on as many requests side by side."""
-    return StageLoader(PREPROCESS, "stagemesh_plugin", settings.workers or os.cpu_count() or 1, _load)
+    """One thread for each worker; plug-ins run on as many requests side by side, OpenCV without more."""
+    one_thread()
+    return StageLoader(PREPROCESS, "stagemesh_plugin", settings.workers or cores(), _load)
 
 
 def _load(folder: ModelFolder, table: Mapping[str, object], policy: Batching) -> Runner:

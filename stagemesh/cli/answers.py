@@ -51,7 +51,7 @@ def ranking(result: InferResult) -> list[Ranked] | None:
         return None
     rows = zip(result["labels"][0], result["class_ids"][0], result["scores"][0], strict=True)
     return [
-        Ranked(rank, _text(label), int(class_id), float(score))
+        Ranked(rank, text_of(label), int(class_id), float(score))
         for rank, (label, class_id, score) in enumerate(rows, start=1)
     ]
 
@@ -131,15 +131,11 @@ def _tensor(name: str, array: np.ndarray) -> dict[str, object]:
 def _plain(value: object) -> object:
     """A value as JSON has it: text for bytes, null for NaN and infinities."""
     if isinstance(value, bytes):
-        return _text(value)
+        return text_of(value)
     if isinstance(value, bool | int):
         return value
     number = float(str(value))
     return number if math.isfinite(number) else None
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _error(error: StagemeshError | OSError) -> dict[str, str]:

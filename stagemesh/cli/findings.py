@@ -34,7 +34,7 @@ def _keypoints(row: Row) -> list[Item]:
     return [
         {
             "person": person,
-            "label": _text(row["labels"][person, point]),
+            "label": text_of(row["labels"][person, point]),
             "score": _number(row["scores"][person, point], 4),
             "visible": bool(row["visible"][person, point]),
             "point": _numbers(row["keypoints"][person, point]),
@@ -47,7 +47,7 @@ def _keypoints(row: Row) -> list[Item]:
 def _regions(row: Row) -> list[Item]:
     return [
         {
-            "label": _text(row["labels"][item]),
+            "label": text_of(row["labels"][item]),
             "class_id": int(row["class_ids"][item]),
             "share": _number(row["shares"][item], 4),
             "box": _numbers(row["boxes"][item]),
@@ -59,7 +59,7 @@ def _regions(row: Row) -> list[Item]:
 def _detections(row: Row) -> list[Item]:
     return [
         {
-            "label": _text(row["labels"][item]),
+            "label": text_of(row["labels"][item]),
             "class_id": int(row["class_ids"][item]),
             "score": _number(row["scores"][item], 4),
             "box": _numbers(row["boxes"][item]),
@@ -74,10 +74,6 @@ _TASKS: Mapping[str, tuple[set[str], Callable[[Row], list[Item]]]] = {
     "regions": ({"mask", "shares", "boxes", "labels", "class_ids", "count"}, _regions),
     "detections": ({"boxes", "scores", "labels", "class_ids", "count"}, _detections),
 }
-
-
-def _text(label: object) -> str:
-    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
 
 
 def _number(value: np.floating[Any], digits: int) -> float:

@@ -10,17 +10,22 @@ from stagemesh.client.calls import DEFAULT_TARGET
 from stagemesh.errors import ConfigError
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
-    """`--target`; `target_of` reads it."""
+def add_target(parser: argparse.ArgumentParser, otherwise: str = DEFAULT_TARGET) -> None:
+    """`--target`; `target_of` or `named_target` reads it."""
     parser.add_argument(
         "--target",
-        help=f"host:port or gRPC target of the gateway (default: $STAGEMESH_TARGET, else {DEFAULT_TARGET})",
+        help=f"host:port or gRPC target of the gateway (default: $STAGEMESH_TARGET, else {otherwise})",
     )
 
 
 def target_of(args: argparse.Namespace) -> str:
     """The flag, else the environment, else the gateway's port on this machine."""
-    return str(args.target or os.environ.get("STAGEMESH_TARGET") or DEFAULT_TARGET)
+    return named_target(args) or DEFAULT_TARGET
+
+
+def named_target(args: argparse.Namespace) -> str:
+    """The flag, else the environment, else nothing."""
+    return str(args.target or os.environ.get("STAGEMESH_TARGET", ""))
 
 
 def add_port_base(parser: argparse.ArgumentParser, more: str = "") -> None:

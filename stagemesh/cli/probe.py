@@ -16,15 +16,22 @@ from stagemesh.oip.service import OipStub
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What a server answered last; `problem` is empty where it answered at all."""
+    """What a server answered last; `problem` is empty where it answered at all, `models_problem` where it told its
+    models too."""
 
     serving: bool = False
     models: tuple[ModelState, ...] = ()
     problem: str = "no answer yet"
+    models_problem: str = ""
 
     @property
     def ready(self) -> bool:
         return self.serving
+
+    @property
+    def all_ready(self) -> bool:
+        """Whether its models are known and ready too."""
+        return self.serving and not self.models_problem and all(model.ready for model in self.models)
 
 
 _Questions: TypeAlias = "tuple[grpc.Future[health_pb2.HealthCheckResponse], grpc.Future[pb.RepositoryIndexResponse]]"
@@ -64,8 +71,10 @@ class Probe:
         self._asked = None
         if (error := health.exception()) is not None:
             return ServerState(problem=_describe(error))
-        models = parse_index(index.result()) if index.exception() is None else ()
-        return ServerState(health.result().status == health_pb2.HealthCheckResponse.SERVING, models, "")
+        serving = health.result().status == health_pb2.HealthCheckResponse.SERVING
+        if (error := index.exception()) is not None:
+            return ServerState(serving, problem="", models_problem=_describe(error))
+        return ServerState(serving, parse_index(index.result()), "")
 
     def forget(self) -> None:
         """Drop a question under way: the process it was sent to is gone."""

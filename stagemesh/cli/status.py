@@ -32,10 +32,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser = verbs.add_parser(
         "status",
         help="health and models of every service; exit code 0 when all are ready",
-        description="Ask the services of a local mesh, or the one server at --target. "
-        "Exit code 0 when all of them and all their models are ready, else 1.",
+        description="Ask the one server at --target, or with --port-base or --replicas, or without any target, the "
+        "services of a local mesh. Exit code 0 when all of them and all their models are ready, else 1.",
     )
-    flags.add_target(parser)
+    flags.add_target(parser, "the local mesh")
     flags.add_port_base(parser)
     flags.add_replicas(parser)
     flags.add_json(parser, "one JSON object")
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask, show, and return 0 only when all are ready."""
     servers = _servers(args)
     states = _ask([server.address for server in servers])
-    ready = all(state.ready and all(model.ready for model in state.models) for state in states)
+    ready = all(state.all_ready for state in states)
     if args.json:
         print(json.dumps({"ready": ready, "servers": _plain(servers, states)}))
     else:
@@ -65,8 +65,10 @@ def describe_models(models: Sequence[ModelState]) -> Text:
 
 
 def _servers(args: argparse.Namespace) -> list[Server]:
-    if args.target:
-        return [Server("server", args.target)]
+    local = args.replicas or args.port_base is not None
+    target = args.target if local else flags.named_target(args)
+    if target:
+        return [Server("server", target)]
     places = plan(parse_replicas(args.replicas), flags.port_base_of(args))
     return [Server(place.name, place.address) for place in places]
 
@@ -89,7 +91,7 @@ def _plain(servers: Sequence[Server], states: Sequence[ServerState]) -> list[dic
             "name": server.name,
             "address": server.address,
             "ready": state.ready,
-            "problem": state.problem,
+            "problem": state.problem or state.models_problem,
             "models": [asdict(model) for model in state.models],
         }
         for server, state in zip(servers, states, strict=True)
@@ -103,5 +105,7 @@ def _show(target: Console, servers: Sequence[Server], states: Sequence[ServerSta
             word = Text(f"no answer: {state.problem}", style="red")
         else:
             word = Text("ready", style="green") if state.ready else Text("not ready", style="yellow")
-        rows.add_row(Text(server.name), Text(server.address), word, describe_models(state.models))
+        models = describe_models(state.models)
+        models.append(f"unknown: {state.models_problem}" if state.models_problem else "", style="red")
+        rows.add_row(Text(server.name), Text(server.address), word, models)
     target.print(rows)

@@ -54,6 +54,7 @@ source = "model.onnx"       # a file of this folder, or one of a package: "pip:n
 # sha256 = ""               # of that file; must be there for a package's
 # files = {{}}                # further files of the source, as name = "sha256"
 # arch = ""                 # for a state dict: "file:net.py:factory", the function that makes its module
+# operators = ""            # of a graph: "file:ops.py:operators", an OperatorRegistry with more operators
 outputs = {outputs}
 # backend = "auto"          # what runs it: "eager", "aotinductor", "onnxruntime"; auto takes the fastest
 # precision = "fp32"        # "fp16" and "bf16" need a GPU

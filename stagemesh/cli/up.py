@@ -17,12 +17,11 @@ from rich.live import Live
 from stagemesh.cli import console, flags
 from stagemesh.cli.fetch import cache_folder, fetch
 from stagemesh.cli.local.commands import MeshOptions, mesh_options, process_specs
-from stagemesh.cli.local.mesh import LocalMesh, MeshFailed
+from stagemesh.cli.local.mesh import READY_TIMEOUT_S, LocalMesh
 from stagemesh.cli.local.ports import Place, check_free, parse_replicas, plan, plan_free, targets
 from stagemesh.cli.local.view import mesh_table
 
 _LOOK_S = 0.2
-_READY_TIMEOUT_S = 900.0
 _Handler = Callable[[int, FrameType | None], object]
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -46,7 +45,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--ready-timeout",
         type=float,
-        default=_READY_TIMEOUT_S,
+        default=READY_TIMEOUT_S,
         metavar="S",
         help="give up when not all services are ready by then (default: %(default).0f s)",
     )
@@ -98,14 +97,8 @@ def _options(args: argparse.Namespace, places: Sequence[Place]) -> MeshOptions:
 
 def _wait_until_ready(mesh: LocalMesh, err: Console, timeout_s: float) -> None:
     err.print(f"logs: {mesh.children[0].spec.log.parent}", soft_wrap=True)
-    deadline = time.monotonic() + timeout_s
     with _table(mesh, err) as refresh:
-        while not mesh.ready:
-            mesh.check()
-            if time.monotonic() > deadline:
-                raise MeshFailed(f"not all services are ready after {timeout_s:.0f} s")
-            time.sleep(_LOOK_S)
-            refresh()
+        mesh.wait_until_ready(timeout_s, refresh)
 
 
 @contextmanager

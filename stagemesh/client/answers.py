@@ -71,6 +71,11 @@ class ModelMetadata:
     properties: Mapping[str, str]
 
 
+def text_of(value: object) -> str:
+    """An item of a BYTES output, such as a label, as text."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 def parse_infer(data: bytes) -> InferResult:
     """A ModelInferResponse; raises StageFailed where the server's answer is malformed."""
     try:

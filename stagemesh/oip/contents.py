@@ -9,7 +9,9 @@ import numpy as np
 from stagemesh.errors import InvalidInput
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.datatypes import BYTES, Datatype, find_datatype
-from stagemesh.oip.tensors import check_shape, join_elements
+from stagemesh.oip.tensors import check_elements, check_shape, join_elements
+
+_PART = 1 << 15
 
 
 def raw_contents(contents: pb.InferTensorContents, datatype: str, shape: tuple[int, ...], where: str) -> bytes:
@@ -24,6 +26,7 @@ def raw_contents(contents: pb.InferTensorContents, datatype: str, shape: tuple[i
     if len(values) != count:
         raise InvalidInput(f"{where}: expected {count} elements for {list(shape)}, got {len(values)}")
     if found.name == BYTES:
+        check_elements(count, where)
         return join_elements(values)
     return _packed(values, found, where)
 
@@ -43,8 +46,8 @@ def _values(contents: pb.InferTensorContents, datatype: Datatype, where: str) ->
 
 def _packed(values: Any, datatype: Datatype, where: str) -> bytes:
     if datatype.dtype.kind not in "iu":
-        return np.array(values, dtype=datatype.dtype).tobytes()
-    wide = np.array(values, dtype=np.int64 if datatype.dtype.kind == "i" else np.uint64)
+        return _array(values, datatype.dtype).tobytes()
+    wide = _array(values, np.dtype(np.int64 if datatype.dtype.kind == "i" else np.uint64))
     bounds = np.iinfo(datatype.dtype)
     wrong = wide[(wide < bounds.min) | (wide > bounds.max)]
     if wrong.size:
@@ -52,3 +55,12 @@ def _packed(values: Any, datatype: Datatype, where: str) -> bytes:
             f"{where}: expected {datatype.name} elements from {bounds.min} to {bounds.max}, got {wrong[0]}"
         )
     return wide.astype(datatype.dtype).tobytes()
+
+
+def _array(values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A repeated field as an array, in parts: numpy keeps the interpreter's lock while it reads one."""
+    array = np.empty(len(values), dtype)
+    for start in range(0, len(values), _PART):
+        part = values[start : start + _PART]
+        array[start : start + _PART] = np.fromiter(part, dtype, len(part))
+    return array

@@ -19,6 +19,9 @@ from stagemesh.oip import open_inference_pb2 as pb
 
 SERVICE_NAME = "inference.GRPCInferenceService"
 
+PROBES = frozenset(f"/{SERVICE_NAME}/{name}" for name in ("ServerLive", "ServerReady", "ModelReady"))
+"""The methods that ask whether a server is well, which it answers however busy it is."""
+
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 RequestMessage = TypeVar("RequestMessage", bound=Message)

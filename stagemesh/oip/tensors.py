@@ -22,6 +22,9 @@ Raw = bytes | memoryview
 MAX_RANK = 64
 MAX_BYTES = 2**63 - 1
 
+MAX_ELEMENTS = 1 << 20
+"""Elements of a BYTES tensor: each costs time and memory beyond its bytes, of which it may have none."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -76,8 +79,7 @@ class Tensor:
     def check(self, where: str) -> None:
         """Raises InvalidInput, its message starting with `where`, unless datatype, shape and raw fit."""
         if self.check_size(where).name == BYTES:
-            for _ in self.elements(where):
-                pass
+            element_ends(memoryview(self.raw), prod(self.shape), where)
         self._check_bools(where)
 
     def check_size(self, where: str) -> Datatype:
@@ -119,20 +121,40 @@ def join_elements(elements: Iterable[bytes]) -> bytes:
 
 
 def split_elements(raw: memoryview, count: int, where: str) -> Iterator[memoryview]:
-    """Views of the `count` elements that `raw` holds; InvalidInput where they overrun it or leave a rest."""
-    position, size = 0, len(raw)
-    for index in range(count):
-        start = position + 4
-        if start > size:
-            raise InvalidInput(f"{where}: expected {count} BYTES elements, got {index} and {size - position} bytes")
-        position = start + _LENGTH.unpack_from(raw, start - 4)[0]
-        if position > size:
-            raise InvalidInput(
-                f"{where}: expected {position - start} bytes for BYTES element {index}, got {size - start}"
-            )
-        yield raw[start:position]
-    if position != size:
+    """Views of the `count` elements that `raw` holds; raises as `element_ends` does."""
+    start = 0
+    for end in element_ends(raw, count, where):
+        yield raw[start + 4 : end]
+        start = end
+
+
+def element_ends(raw: memoryview, count: int, where: str) -> list[int]:
+    """Where in `raw` each of its `count` BYTES elements ends.
+
+    Raises InvalidInput where they overrun it or leave a rest, and for more than MAX_ELEMENTS.
+    """
+    check_elements(count, where)
+    position, size, length_at = 0, len(raw), _LENGTH.unpack_from
+    ends: list[int] = []
+    while len(ends) < count and position + 4 <= size:
+        position += 4 + length_at(raw, position)[0]
+        ends.append(position)
+    if position > size:
+        start = (ends[-2] if len(ends) > 1 else 0) + 4
+        raise InvalidInput(
+            f"{where}: expected {position - start} bytes for BYTES element {len(ends) - 1}, got {size - start}"
+        )
+    if len(ends) < count:
+        raise InvalidInput(f"{where}: expected {count} BYTES elements, got {len(ends)} and {size - position} bytes")
+    if position < size:
         raise InvalidInput(f"{where}: expected {count} BYTES elements, got {size - position} bytes after them")
+    return ends
+
+
+def check_elements(count: int, where: str) -> None:
+    """Raises InvalidInput for more elements than a BYTES tensor may have."""
+    if count > MAX_ELEMENTS:
+        raise InvalidInput(f"{where}: expected at most {MAX_ELEMENTS} BYTES elements, got {count}")
 
 
 def _element(item: object) -> bytes:

@@ -11,7 +11,7 @@ MAX_MESSAGE = 2**31 - 1
 """Bytes that one protobuf message may have."""
 
 # Bounds the work and memory that a message of many tiny fields can ask for.
-MAX_FIELDS = 65536
+MAX_FIELDS = 8192
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
@@ -107,6 +107,11 @@ def split_message(data: bytes, number: int) -> tuple[bytes, list[memoryview]]:
         return data, entries
     header.append(view[kept:])
     return b"".join(header), entries
+
+
+def encodable(text: str) -> str:
+    """`text` with a question mark for what UTF-8 can't carry: half of a surrogate pair."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def join_message(header: bytes, number: int, entries: Iterable[bytes | memoryview]) -> bytes:

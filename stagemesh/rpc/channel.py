@@ -43,13 +43,17 @@ def keepalive_options() -> list[Option]:
     ]
 
 
-def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[Option]:
-    """Return the options of a client channel that takes and sends messages up to `max_message_bytes`."""
+def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES, *, only_ready: bool = True) -> list[Option]:
+    """Return the options of a client channel that takes and sends messages up to `max_message_bytes`.
+
+    A server that says it is not ready gets no call, unless `only_ready` is False.
+    """
+    config = {key: value for key, value in _SERVICE_CONFIG.items() if only_ready or key != "healthCheckConfig"}
     return [
         *keepalive_options(),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
-        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+        ("grpc.service_config", json.dumps(config)),
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.enable_retries", 1),
         # gRPC keeps 256 KiB of a call by default and never retries a larger one: too little for a tensor.
@@ -63,9 +67,11 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[Option]:
     ]
 
 
-def aio_channel(target: str, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.aio.Channel:
+def aio_channel(
+    target: str, max_message_bytes: int = MAX_MESSAGE_BYTES, *, only_ready: bool = True
+) -> grpc.aio.Channel:
     """Return an asyncio channel to `target`, a gRPC name such as `dns:///infer:8001` or `ipv4:a:1,b:2`."""
-    return grpc.aio.insecure_channel(target, options=channel_options(max_message_bytes))
+    return grpc.aio.insecure_channel(target, options=channel_options(max_message_bytes, only_ready=only_ready))
 
 
 def sync_channel(target: str, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.Channel:

@@ -15,11 +15,13 @@ from stagemesh.settings import ServiceSettings
 REQUEST_ID_KEY = "x-request-id"
 TRACEPARENT_KEY = "traceparent"
 MAX_ID_CHARS = 128
+_TRAVEL_S = 0.01
+_ROUNDING = 0.01
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Identity:
-    """The server that answers: its stage and the name of its replica."""
+    """The server that answers: its stage and the name of its replica, complete once the server listens."""
 
     stage: str
     replica: str
@@ -32,11 +34,15 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """The call being served; `deadline` is on the clock of time.monotonic, None where there is none."""
+    """The call being served; `deadline` is on the clock of time.monotonic, None where there is none.
+
+    A client's own clock may end the call up to `early_s` before: gRPC rounds the time it is given up, by at most 1 %.
+    """
 
     request_id: str
     deadline: float | None = None
     traceparent: str = ""
+    early_s: float = 0.0
 
 
 call_context: ContextVar[CallContext | None] = ContextVar("stagemesh_call", default=None)
@@ -55,7 +61,8 @@ def enter_call(metadata: Iterable[tuple[str, str | bytes]], seconds: float | Non
         elif key == TRACEPARENT_KEY:
             traceparent = _plain(value)
     deadline = None if seconds is None else time.monotonic() + seconds
-    call = CallContext(request_id or uuid.uuid4().hex, deadline, traceparent)
+    early_s = _TRAVEL_S + _ROUNDING * (seconds or 0.0)
+    call = CallContext(request_id or uuid.uuid4().hex, deadline, traceparent, early_s)
     call_context.set(call)
     call_model.set("")
     logs.request_id.set(call.request_id)
@@ -80,6 +87,12 @@ def remaining(default_s: float) -> float:
     if left <= 0:
         raise DeadlineExceeded(f"the request's time ran out {-left:.3f} s ago")
     return left
+
+
+def out_of_time() -> bool:
+    """Whether the deadline of the current call has come, by the client's clock at the latest."""
+    call = call_context.get()
+    return call is not None and call.deadline is not None and time.monotonic() >= call.deadline - call.early_s
 
 
 def outgoing_metadata() -> tuple[tuple[str, str], ...]:

@@ -6,23 +6,23 @@ message is the caller's error and bytes are counted for every method.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from stagemesh.errors import InvalidInput, Overloaded, StageFailed, StagemeshError
-from stagemesh.rpc.context import Identity, call_model, enter_call
+from stagemesh.errors import InvalidInput, StagemeshError
+from stagemesh.oip.service import PROBES
+from stagemesh.rpc.context import Identity, enter_call
+from stagemesh.rpc.requests import Context, Requests
 from stagemesh.rpc.status import call_origin, to_rpc_status
-from stagemesh.rpc.streams import OpenStreams, RequestStream
+from stagemesh.rpc.streams import STREAMS_PER_PLACE, OpenStreams, RequestStream
 from stagemesh.telemetry import Metrics
 
-# Strings, as only the stubs of gRPC know these classes as generic.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+# A string, as only the stubs of gRPC know this class as generic.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Work = Callable[[Any, Context], Awaitable[bytes | None]]
 
@@ -33,25 +33,44 @@ _KINDS: dict[tuple[bool, bool], Callable[[Any], Handler]] = {
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What serves an RPC; `placed` says whether a call of it counts as one request in flight from start to end."""
+
+    name: str
+    work: Work
+    placed: bool
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handlers of one server, apart from the `grpc.*` ones (health, reflection).
 
     A handler is a coroutine function or, where it answers a stream, returns an async iterator. It runs
-    with `call_context` set and may raise any StagemeshError. At most `max_in_flight` calls run at once;
-    a call of one request gets `default_deadline_s` where the client set no deadline.
+    with `call_context` set and may raise any StagemeshError. At most `max_in_flight` requests are answered at
+    once, probes apart; an open stream is none by itself, and ends once it is idle for `stream_idle_s`. A call of
+    one request gets `default_deadline_s` where the client set no deadline.
     """
 
-    def __init__(self, identity: Identity, metrics: Metrics, *, max_in_flight: int, default_deadline_s: float) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        metrics: Metrics,
+        *,
+        max_in_flight: int,
+        default_deadline_s: float,
+        stream_idle_s: float,
+    ) -> None:
         self._identity = identity
         self._metrics = metrics
-        self._max_in_flight = max_in_flight
         self._default_deadline_s = default_deadline_s
-        self._in_flight = 0
+        self._requests = Requests(identity, metrics, max_in_flight)
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
-        self.streams = OpenStreams()
+        self.streams = OpenStreams(self._requests, limit=STREAMS_PER_PLACE * max_in_flight, idle_s=stream_idle_s)
+
+    def stopping(self) -> None:
+        """Say that calls cancelled from now on are so by the server."""
+        self._requests.stopping = True
 
     async def intercept_service(
         self,
@@ -65,43 +84,45 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
-            known = self._wrapped[method] = (handler, self._wrap(handler, method.rpartition("/")[2]))
+            known = self._wrapped[method] = (handler, self._wrap(handler, method))
         return known[1]
 
-    def _wrap(self, handler: Handler, name: str) -> Handler:
-        work = self._streaming_work(handler) if handler.response_streaming else self._unary_work(handler)
+    def _wrap(self, handler: Handler, method: str) -> Handler:
+        name = method.rpartition("/")[2]
+        work = self._streaming_work(handler, name) if handler.response_streaming else self._unary_work(handler, name)
+        call = _Call(name, work, placed=not handler.request_streaming and method not in PROBES)
         default_s = None if handler.request_streaming else self._default_deadline_s
 
         async def serve(request: Any, context: Context) -> bytes | None:
             seconds = context.time_remaining()
             enter_call(context.invocation_metadata() or (), default_s if seconds is None else seconds)
-            return await self._serve(name, work, request, context)
+            return await self._serve(call, request, context)
 
         return _KINDS[handler.request_streaming, handler.response_streaming](serve)
 
-    def _unary_work(self, handler: Handler) -> Work:
+    def _unary_work(self, handler: Handler, name: str) -> Work:
         behaviour: Any = handler.stream_unary if handler.request_streaming else handler.unary_unary
 
         async def work(request: Any, context: Context) -> bytes:
-            incoming = self._incoming(handler, request)
-            response = await behaviour(incoming, context)
-            _check_complete(incoming)
+            with self._incoming(handler, name, request) as incoming:
+                response = await behaviour(incoming, context)
             return self._outgoing(handler, response)
 
         return work
 
-    def _streaming_work(self, handler: Handler) -> Work:
+    def _streaming_work(self, handler: Handler, name: str) -> Work:
         behaviour: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
         async def work(request: Any, context: Context) -> None:
-            incoming = self._incoming(handler, request)
-            async for response in behaviour(incoming, context):
-                await context.write(self._outgoing(handler, response))
-            _check_complete(incoming)
+            with self._incoming(handler, name, request) as incoming:
+                async for response in behaviour(incoming, context):
+                    await context.write(self._outgoing(handler, response))
 
         return work
 
-    def _incoming(self, handler: Handler, request: Any) -> Any:
+    @contextmanager
+    def _incoming(self, handler: Handler, name: str, request: Any) -> Iterator[Any]:
+        """What the behaviour of an RPC is given: the parsed request, or the stream of them, kept for the block."""
         parse = handler.request_deserializer
 
         def received(data: bytes) -> Any:
@@ -111,9 +132,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except DecodeError as error:
                 raise InvalidInput(f"expected a request message, found bytes that are none: {error}") from None
 
-        if handler.request_streaming:
-            return RequestStream(aiter(request), received, self.streams)
-        return received(request)
+        if not handler.request_streaming:
+            yield received(request)
+            return
+        whole = not handler.response_streaming
+        stream = RequestStream(name, request, received, self.streams, whole=whole)
+        with self.streams.serving(stream):
+            yield stream
+            stream.check_complete()
 
     def _outgoing(self, handler: Handler, response: Any) -> bytes:
         serialise = handler.response_serializer
@@ -121,63 +147,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.bytes_out.inc(len(data))
         return data
 
-    async def _serve(self, name: str, work: Work, request: Any, context: Context) -> bytes | None:
-        started = time.perf_counter()
-        self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
+    async def _serve(self, call: _Call, request: Any, context: Context) -> bytes | None:
         try:
-            self._admit()
-            answer = await work(request, context)
-            self._succeeded(name, context, started)
-            return answer
-        except asyncio.CancelledError:
-            self._failed(name, "CANCELLED", "CANCELLED", "the client gave up", started)
-            raise
-        except grpc.aio.AbortError:
-            code = grpc.StatusCode(context.code()).name
-            self._failed(name, code, code, context.details(), started)
-            raise
+            with self._requests.answered(call.name, context, placed=call.placed):
+                return await call.work(request, context)
         except StagemeshError as error:
-            await self._abort(name, error, context, started)
-        except Exception as error:
-            # A servicer's bug must answer this one call and leave the server serving.
-            log.exception("%s raised", name)
-            await self._abort(name, _as_failure(error), context, started)
-        finally:
-            self._in_flight -= 1
-            self._metrics.in_flight.set(self._in_flight)
-
-    def _admit(self) -> None:
-        if self._in_flight > self._max_in_flight:
-            raise Overloaded(
-                f"expected at most {self._max_in_flight} requests in flight, found one more",
-                reason="TOO_MANY_IN_FLIGHT",
-            )
-
-    async def _abort(self, name: str, error: StagemeshError, context: Context, started: float) -> NoReturn:
-        status = to_rpc_status(error, call_origin(self._identity))
-        self._failed(name, status.code.name, status.reason, status.details, started)
-        await context.abort(status.code, status.details, status.metadata)
-
-    def _succeeded(self, name: str, context: Context, started: float) -> None:
-        # A stream that the client cancels looks like one it ended.
-        code = "CANCELLED" if context.cancelled() else "OK"
-        self._metrics.requests_total(call_model.get(), code).inc()
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s %s in %.1f ms", name, code, 1e3 * (time.perf_counter() - started))
-
-    def _failed(self, name: str, code: str, reason: str, details: str, started: float) -> None:
-        model = "" if code == "NOT_FOUND" else call_model.get()
-        self._metrics.requests_total(model, code).inc()
-        self._metrics.failures_total(model, reason).inc()
-        level = logging.ERROR if code == "INTERNAL" else logging.INFO
-        log.log(level, "%s %s in %.1f ms: %s", name, code, 1e3 * (time.perf_counter() - started), details)
-
-
-def _check_complete(incoming: Any) -> None:
-    if isinstance(incoming, RequestStream):
-        incoming.check_complete()
-
-
-def _as_failure(error: Exception) -> StageFailed:
-    return StageFailed(f"unexpected {type(error).__name__}: {error}", reason="UNEXPECTED")
+            status = to_rpc_status(error, call_origin(self._identity))
+            await context.abort(status.code, status.details, status.metadata)

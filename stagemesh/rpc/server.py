@@ -8,11 +8,13 @@ import logging
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from stagemesh.errors import ConfigError
+from stagemesh.logs import rename_replica
 from stagemesh.oip.open_inference_pb2 import POOL
 from stagemesh.rpc import health
 from stagemesh.rpc.channel import MIN_PING_INTERVAL_MS, Option, keepalive_options
@@ -79,9 +81,15 @@ class Server:
             metrics,
             max_in_flight=settings.max_in_flight,
             default_deadline_s=settings.default_deadline_s,
+            stream_idle_s=settings.stream_idle_s,
         )
         self._server: grpc.aio.Server | None = None
         self._side_port: SidePort | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether balancers are told to send requests."""
+        return self._ready
 
     async def start(self) -> None:
         """Listen on both ports. Raises ConfigError naming the address that can't be listened on."""
@@ -99,7 +107,14 @@ class Server:
         await server.start()
         self._side_port.start()
         self._server = server
+        self._name_replica()
         self._announce()
+
+    def _name_replica(self) -> None:
+        """Complete a name that the settings made of host and port, as the port may be a free one picked just now."""
+        if self._identity.replica == self._settings.replica_name:
+            self._identity.replica = replace(self._settings, port=self.port).replica_name
+            rename_replica(self._identity.replica)
 
     def _announce(self) -> None:
         host, stage = self._settings.host, self._settings.stage
@@ -128,11 +143,18 @@ class Server:
     async def stop(self, grace_s: float | None = None) -> None:
         """Refuse new calls, give those in flight `grace_s` seconds, cancel the rest, free both ports."""
         if self._server is not None:
-            await self._server.stop(grace_s)
+            await self._stop_calls(self._server, grace_s)
         if self._side_port is not None:
             await asyncio.to_thread(self._side_port.close)
             self._side_port = None
             log.info("stopped")
+
+    async def _stop_calls(self, server: grpc.aio.Server, grace_s: float | None) -> None:
+        if not grace_s:
+            self._interceptor.stopping()
+        cancelling = asyncio.get_running_loop().call_later(grace_s or 0, self._interceptor.stopping)
+        await server.stop(grace_s)
+        cancelling.cancel()
 
     async def serve_until_signal(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once."""

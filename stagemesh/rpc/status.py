@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from stagemesh.errors import DeadlineExceeded, Origin, Overloaded, RemoteFailure, StagemeshError, Unavailable
+from stagemesh.oip.wire import encodable
 from stagemesh.rpc.context import MAX_ID_CHARS, Identity, call_context, call_model
 
 DOMAIN = "stagemesh"
@@ -46,6 +47,11 @@ def call_origin(identity: Identity) -> Origin:
     return Origin(identity.stage, identity.replica, call_model.get(), request_id)
 
 
+def code_name(error: StagemeshError) -> str:
+    """Return the name of the gRPC status of a call that failed with `error`."""
+    return error.status if isinstance(error, RemoteFailure) else error.code
+
+
 def details_text(error: StagemeshError, origin: Origin) -> str:
     """Return `<stage>@<replica>: model '<model>': <message> [request <id>]`, bounded in length.
 
@@ -63,7 +69,8 @@ def _described(message: str, origin: Origin) -> str:
 
 
 def clip(text: str, cost: int) -> str:
-    """Return `text`, its middle cut out where percent-encoding would make it longer than `cost` bytes."""
+    """Return `text` as gRPC can carry it, its middle cut out where it would be longer than `cost` bytes there."""
+    text = encodable(text)
     if 12 * len(text) <= cost or (len(text) <= cost and sum(map(_encoded_size, text)) <= cost):
         return text
     head = _fitting(text, cost - _TAIL_COST)
@@ -80,13 +87,13 @@ def _fitting(text: str, cost: int) -> str:
 
 
 def _encoded_size(char: str) -> int:
-    return 1 if " " <= char <= "~" and char != "%" else 3 * len(char.encode("utf-8", "replace"))
+    return 1 if " " <= char <= "~" and char != "%" else 3 * len(char.encode())
 
 
 def to_rpc_status(error: StagemeshError, origin: Origin) -> RpcStatus:
     """Return what a call that failed with `error` answers; `origin` is the server that answers."""
     remote = error if isinstance(error, RemoteFailure) else None
-    code = _CODES[remote.status if remote else error.code]
+    code = _CODES[code_name(error)]
     if remote and remote.origin:
         origin = remote.origin
     text = details_text(error, origin)

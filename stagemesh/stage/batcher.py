@@ -8,24 +8,27 @@ fails it is halved until the request that poisons it stands alone.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 
-from stagemesh.errors import DeadlineExceeded, StageFailed, Unavailable
+from stagemesh.errors import DeadlineExceeded, StageFailed, StagemeshError, Unavailable
+from stagemesh.logs import request_id
 from stagemesh.oip.tensors import Parameter
+from stagemesh.plugins import Arrays
 from stagemesh.repository import Batching
 from stagemesh.stage.job_queue import Answer, Job, JobQueue
-from stagemesh.stage.runner import Arrays
 
 Run = Callable[[Arrays, Mapping[str, Parameter]], Arrays]
 OnBatch = Callable[[int, float], None]
 
 _SMOOTHING = 0.2
 _MIN_RETRY_S = 0.05
+
+log = logging.getLogger(__name__)
 
 
 class Batcher:
@@ -40,9 +43,13 @@ class Batcher:
         merge: bool,
         on_batch: OnBatch = lambda rows, seconds: None,
     ) -> None:
-        """`merge` False gives every request a batch of its own; `on_batch` hears rows and seconds."""
+        """`merge` False gives every request a batch of its own, with its parameters; `on_batch` hears rows and seconds.
+
+        Where requests merge, none has parameters: its answer would depend on the company it had.
+        """
         self._run = run
         self._policy = policy
+        self._merge = merge
         self._max_rows = policy.max_batch if merge else 1
         self._on_batch = on_batch
         self._queue = JobQueue(policy.max_queue)
@@ -74,7 +81,8 @@ class Batcher:
         if self._closed:
             raise Unavailable("the model is being unloaded")
         loop = asyncio.get_running_loop()
-        job = Job(inputs, parameters, rows, priority, time.monotonic(), loop.create_future())
+        own = {} if self._merge else parameters
+        job = Job(inputs, own, rows, priority, time.monotonic(), loop.create_future())
         self._queue.add(job, self._retry_after())
         if timeout_s is not None:
             job.expiry = loop.call_later(timeout_s, self._expire, job, timeout_s)
@@ -87,9 +95,7 @@ class Batcher:
     async def close(self) -> None:
         """Fail what still waits with Unavailable, and let the computing batches end."""
         self._closed = True
-        for job in list(self._queue):
-            self._leave(job)
-            job.future.set_exception(Unavailable("the model is being unloaded"))
+        _fail(self._take(list(self._queue)), Unavailable("the model is being unloaded"))
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
@@ -114,7 +120,14 @@ class Batcher:
         while True:
             async with self._collecting:
                 jobs = await self._collect()
-            await self._compute(jobs)
+            try:
+                await self._compute(jobs)
+            except asyncio.CancelledError:
+                _fail(jobs, Unavailable("the model is being unloaded"))
+                raise
+            except Exception as error:  # the next batch finds its worker, whatever came of this one
+                log.exception("a batch could not be answered")
+                _fail(jobs, StageFailed(f"the batch could not be answered: {type(error).__name__}: {error}"))
 
     async def _collect(self) -> list[Job]:
         """The next batch, taken out of the queue; waits for one."""
@@ -158,13 +171,9 @@ class Batcher:
             return
         loop = asyncio.get_running_loop()
         started = time.monotonic()
-        try:
-            parts = await loop.run_in_executor(self._threads, partial(_run_merged, self._run, jobs))
-        except asyncio.CancelledError:
-            _fail(jobs, Unavailable("the model is being unloaded"))
-            raise
-        except Exception as error:  # whatever a plug-in raises belongs to the request that caused it
-            await self._isolate(jobs, error)
+        parts = await loop.run_in_executor(self._threads, jobs[0].context.run, _attempt, self._run, jobs)
+        if isinstance(parts, StagemeshError):
+            await self._isolate(jobs, parts)
             return
         seconds = time.monotonic() - started
         self._batch_seconds += _SMOOTHING * (seconds - self._batch_seconds)
@@ -174,7 +183,7 @@ class Batcher:
             if not job.future.done():
                 job.future.set_result(Answer(outputs, rows, started - job.enqueued, seconds))
 
-    async def _isolate(self, jobs: Sequence[Job], error: Exception) -> None:
+    async def _isolate(self, jobs: Sequence[Job], error: StagemeshError) -> None:
         if len(jobs) == 1:
             _fail(jobs, error)
             return
@@ -183,20 +192,34 @@ class Batcher:
         await self._compute(jobs[half:])
 
 
-def _fail(jobs: Sequence[Job], error: Exception) -> None:
+def _fail(jobs: Sequence[Job], error: StagemeshError) -> None:
     for job in jobs:
         if not job.future.done():
             job.future.set_exception(error)
 
 
+def _attempt(run: Run, jobs: Sequence[Job]) -> list[Arrays] | StagemeshError:
+    """Compute jobs as one batch, in a worker thread: one dict of arrays for each job, or what they fail with.
+
+    Nothing is raised: asyncio would take an exit or a cancellation for its own, and a StopIteration for none.
+    """
+    try:
+        return _run_merged(run, jobs)
+    except StagemeshError as error:
+        return error
+    except BaseException as error:
+        return StageFailed(f"computing raised {type(error).__name__}: {error}")
+
+
 def _run_merged(run: Run, jobs: Sequence[Job]) -> list[Arrays]:
-    """Compute jobs as one batch, in a worker thread; one dict of arrays for each job."""
     if len(jobs) == 1:
         outputs = run(jobs[0].inputs, jobs[0].parameters)
         _check_rows(outputs, jobs[0].rows)
         return [outputs]
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("computed together with %s", ", ".join(job.context.get(request_id, "") for job in jobs[1:]))
     merged = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
-    outputs = run(merged, {})
+    outputs = run(merged, jobs[0].parameters)
     ends = np.cumsum([job.rows for job in jobs])
     _check_rows(outputs, int(ends[-1]))
     return [

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import grpc.aio
 
-from stagemesh.errors import StageFailed, StagemeshError
+from stagemesh.errors import RemoteFailure, StageFailed, StagemeshError, Unsupported
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.messages import InferRequest, InferResponse
 from stagemesh.oip.service import OipStub
@@ -27,12 +27,15 @@ R = TypeVar("R")
 class Hop:
     """Calls one stage at one target; deadline, request id and trace of the current call go along."""
 
-    def __init__(self, stage: str, target: str, *, max_message_bytes: int, default_deadline_s: float) -> None:
+    def __init__(
+        self, stage: str, target: str, *, max_message_bytes: int, default_deadline_s: float, only_ready: bool = True
+    ) -> None:
+        """`only_ready` False calls servers that say they are not ready too."""
         self._stage = stage
         self._target = target
         self._max_message_bytes = max_message_bytes
         self._default_deadline_s = default_deadline_s
-        self._channel = aio_channel(target, max_message_bytes)
+        self._channel = aio_channel(target, max_message_bytes, only_ready=only_ready)
         self._stub = OipStub(self._channel)
         self._knows_routes: bool | None = None
 
@@ -54,35 +57,50 @@ class Hop:
                 metadata = await self._call(self._stub.ServerMetadata, pb.ServerMetadataRequest())
                 self._knows_routes = ROUTE_EXTENSION in metadata.extensions
             except StagemeshError as error:
-                if getattr(error, "status", "") != "UNIMPLEMENTED":
+                if not _unimplemented(error):
                     raise
                 self._knows_routes = False
         return self._knows_routes
 
     async def model_ready(self, model: str) -> bool:
-        """Whether a replica there has the model loaded; False when none can be reached."""
+        """Whether a replica there has the model loaded; False when none is reached, True if it can't tell."""
         try:
             answer = await self._call(self._stub.ModelReady, pb.ModelReadyRequest(name=model))
-        except StagemeshError:
-            return False
+        except StagemeshError as error:
+            return _unimplemented(error)
         return bool(answer.ready)
 
     async def metadata(self, model: str) -> pb.ModelMetadataResponse:
-        """The model's tensors there. Raises as `infer`."""
-        return await self._call(self._stub.ModelMetadata, pb.ModelMetadataRequest(name=model))
+        """The model's tensors there. Raises as `infer`, and Unsupported where a foreign server does not tell them."""
+        try:
+            return await self._call(self._stub.ModelMetadata, pb.ModelMetadataRequest(name=model))
+        except StagemeshError as error:
+            if _unimplemented(error):
+                raise Unsupported(f"{self} does not tell the tensors of its models") from error
+            raise
 
-    async def config(self, model: str) -> pb.ModelConfig:
-        """The model's configuration there. Raises as `infer`."""
-        return (await self._call(self._stub.ModelConfig, pb.ModelConfigRequest(name=model))).config
+    async def max_batch(self, model: str) -> int:
+        """The most samples of one request there, 0 where the server does not tell. Raises as `infer`."""
+        try:
+            answer = await self._call(self._stub.ModelConfig, pb.ModelConfigRequest(name=model))
+        except StagemeshError as error:
+            if _unimplemented(error):
+                return 0
+            raise
+        return int(answer.config.max_batch_size)
 
     async def replicas(self) -> list[Hop]:
-        """A hop to each address of the target, to be closed by the caller. Raises Unavailable, Unsupported."""
+        """A hop to each address of the target, to be closed by the caller. Raises Unavailable, Unsupported.
+
+        They reach a replica that is not ready, for want of a model maybe, which a load can put right.
+        """
         return [
             Hop(
                 self._stage,
                 address,
                 max_message_bytes=self._max_message_bytes,
                 default_deadline_s=self._default_deadline_s,
+                only_ready=False,
             )
             for address in await each_address(self._target)
         ]
@@ -114,3 +132,7 @@ class Hop:
             return await method(request, timeout=left_s, metadata=outgoing_metadata())
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self._stage, self._target) from error
+
+
+def _unimplemented(error: StagemeshError) -> bool:
+    return isinstance(error, RemoteFailure) and error.status == "UNIMPLEMENTED"

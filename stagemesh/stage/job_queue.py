@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from itertools import count
 
 from stagemesh.errors import Overloaded
 from stagemesh.oip.tensors import Parameter
-from stagemesh.stage.runner import Arrays
+from stagemesh.plugins import Arrays
 
 _serial = count()
 
@@ -26,7 +27,7 @@ class Answer:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request that waits: its arrays with `rows` samples, and the future of its answer."""
+    """One request that waits: its arrays with `rows` samples, the future of its answer, the context it came in."""
 
     inputs: Arrays
     parameters: Mapping[str, Parameter]
@@ -36,6 +37,7 @@ class Job:
     future: asyncio.Future[Answer]
     serial: int = field(default_factory=lambda: next(_serial))
     expiry: asyncio.TimerHandle | None = None
+    context: Context = field(default_factory=copy_context)
 
     def shapes(self) -> tuple[tuple[str, object, tuple[int, ...]], ...]:
         """What two jobs must share to be computed in one batch: names, dtypes, sample shapes."""

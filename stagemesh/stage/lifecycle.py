@@ -41,12 +41,17 @@ class ModelMaker(Protocol):
 
 
 class Lifecycle:
-    """Changes the models of one server. Errors leave what was served before in service."""
+    """Changes the models of one server. Errors leave what was served before in service.
+
+    `ready` is set once the models of the repository are loaded and what there is to serve is served: each model of
+    the settings, or where they name none at least one of those there are. It stays set.
+    """
 
     def __init__(self, house: House, maker: ModelMaker) -> None:
-        self.filled = False
+        self.ready = asyncio.Event()
         self.house = house
         self._maker = maker
+        self._filled = False
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,7 +69,15 @@ class Lifecycle:
                 # unless a client's load was first
                 if table.entry(folder.name).state is State.LOADING:
                     await self._fill_one(folder)
-        self.filled = True
+        self._filled = True
+        self._note_ready()
+
+    def missing(self) -> list[str]:
+        """The models that keep the server from being ready."""
+        names = self.house.settings.model_names
+        wanted = [entry for entry in self.house.table if not names or entry.name in names]
+        missing = [entry.name for entry in wanted if entry.model is None]
+        return missing if names or len(missing) == len(wanted) else []
 
     async def load(self, name: str, keep: str = "") -> None:
         """Read the model's folder again and serve it; returns once requests go to it.
@@ -123,7 +136,7 @@ class Lifecycle:
     async def _make(self, folder: ModelFolder) -> ServedModel:
         try:
             return await self._maker.make(self.house, folder)
-        except StagemeshError:
+        except ConfigError:
             raise
         except Exception as error:  # whatever one model's load runs into, the server and its other models live
             log.exception("model '%s' can't be loaded", folder.name)
@@ -139,13 +152,18 @@ class Lifecycle:
                 table.loading(name, version)
                 await self.prepare(folder, old.generation if old else "")
                 model = await self._make(folder)
-            except StagemeshError as error:
-                table.refuse(name, version, str(error))
+            except Exception as error:
+                table.refuse(name, version, str(error) if isinstance(error, StagemeshError) else repr(error))
                 if old and isinstance(error, ConfigError):
                     raise ConfigError(f"{error}; version {old.version} stays in service") from error
                 raise
             self._start(self._replaced(name, table.ready(model, keep)))
             log.info("model '%s' version %s is served", name, model.version)
+            self._note_ready()
+
+    def _note_ready(self) -> None:
+        if self._filled and not self.missing():
+            self.ready.set()
 
     async def _replaced(self, name: str, models: list[ServedModel]) -> None:
         generations = [model.generation for model in models]

@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from stagemesh.errors import ConfigError
+from stagemesh.oip.signature import Signature
+from stagemesh.plugins import located
 from stagemesh.repository import Batching, ModelFolder, split_batching
 from stagemesh.stage.house import House
 from stagemesh.stage.kind import StageKind
@@ -36,16 +39,28 @@ class StageLoader:
         """Load the stage's part of the folder. Raises ConfigError."""
         started = time.monotonic()
         policy, table = split_batching(folder.table(self.kind.name), folder.where(self.kind.name))
-        runner = await asyncio.to_thread(self.load, folder, table, policy)
+        runner, signature = await asyncio.to_thread(self._loaded, folder, table, policy)
         log.info("model '%s' loaded in %.1f s", folder.name, time.monotonic() - started)
         return StageModel(
             folder,
             kind=self.kind,
             platform=runner.platform if isinstance(runner, NamesPlatform) else self.platform,
             runner=runner,
+            signature=signature,
             policy=policy,
             instances=policy.instances or self.instances,
             router=house.router,
             metrics=house.metrics.model(folder.name),
             default_deadline_s=house.settings.default_deadline_s,
         )
+
+    def _loaded(self, folder: ModelFolder, table: Mapping[str, object], policy: Batching) -> tuple[Runner, Signature]:
+        try:
+            runner = self.load(folder, table, policy)
+            return runner, runner.signature()
+        except ConfigError:
+            raise
+        except BaseException as error:  # an exit or a cancellation would be taken for the service's own
+            log.exception("model '%s' can't be loaded", folder.name)
+            what = located(error, folder.path.resolve())
+            raise ConfigError(f"{folder.where(self.kind.name)}: loading raised {what}") from error

@@ -24,6 +24,13 @@ META_PREFIX = "meta."
 PIPELINE = ("preprocess", "infer", "postprocess")
 
 
+class NoTarget(Unavailable):
+    """A route passes a stage whose address this server was not told; its replicas were told no more."""
+
+    default_reason = "NO_TARGET"
+    elsewhere = False
+
+
 def parse_route(value: object, own_stage: str) -> tuple[str, ...]:
     """The stages still to come after `own_stage`.
 
@@ -62,7 +69,7 @@ class Router:
     async def carry(self, route: Sequence[str], request: InferRequest) -> InferResponse:
         """Send `request` down a route of at least one stage; the answer of the last one.
 
-        Raises Unavailable when a hop has no address or can't be reached, and what a hop answered.
+        Raises NoTarget when a hop has no address, Unavailable when it can't be reached, and what a hop answered.
         """
         stage, *rest = route
         hop = self._hop(stage)
@@ -78,13 +85,14 @@ class Router:
             return response
         return await self.carry(rest, replace(request, inputs=onward))
 
+    def check(self, route: Sequence[str]) -> None:
+        """Raise NoTarget where the next hop has no address, before anything is computed for a route."""
+        self._hop(route[0])
+
     def _hop(self, stage: str) -> Hop:
         hop = self._hops.get(stage)
         if hop is None:
-            raise Unavailable(
-                f"next stage '{stage}' has no address here, expected STAGEMESH_{stage.upper()}_TARGET",
-                reason="NO_TARGET",
-            )
+            raise NoTarget(f"next stage '{stage}' has no address here, expected STAGEMESH_{stage.upper()}_TARGET")
         return hop
 
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from stagemesh.oip.signature import Signature
 from stagemesh.oip.tensors import Parameter
-
-Array = npt.NDArray[np.generic]
-Arrays = dict[str, Array]
+from stagemesh.plugins import Arrays
 
 
 class Runner(Protocol):

@@ -46,7 +46,7 @@ async def _serve(identity: Identity, settings: ServiceSettings, lifecycle_in: Ca
     metrics = Metrics(identity.stage)
     hops = _hops(settings, identity.stage)
     lifecycle = lifecycle_in(House(settings, ModelTable(), Router(hops), hops, metrics))
-    servicer = StageServicer(identity, lifecycle, routes=identity.stage in PIPELINE)
+    servicer = StageServicer(identity, lifecycle, lambda: server.ready, routes=identity.stage in PIPELINE)
     server = Server(identity, settings, metrics, [oip_handler(servicer)])
 
     async def close() -> None:
@@ -64,6 +64,9 @@ def _bytes_received(metrics: Metrics, stage: str) -> float | None:
 
 async def _fill(lifecycle: Lifecycle, server: Server) -> None:
     await lifecycle.fill()
+    if missing := lifecycle.missing():
+        log.error("not ready until these models are served: %s", ", ".join(missing))
+    await lifecycle.ready.wait()
     server.set_ready(True)
     log.info("ready: %s", ", ".join(f"{e.name} {e.state.value}" for e in lifecycle.house.table))
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from importlib.metadata import version as package_version
 
-from stagemesh.errors import StagemeshError
+from stagemesh.errors import InvalidInput, StagemeshError
 from stagemesh.oip import open_inference_pb2 as pb
-from stagemesh.oip.messages import InferRequest, encode_stream_response
+from stagemesh.oip.decoding import decode_request
+from stagemesh.oip.messages import encode_stream_response
 from stagemesh.oip.service import OipServicer
-from stagemesh.oip.wire import LENGTH, fields
+from stagemesh.oip.wire import LENGTH, encodable, fields
 from stagemesh.rpc.context import Identity, call_model
 from stagemesh.rpc.status import call_origin, details_text
+from stagemesh.rpc.streams import answering
 from stagemesh.stage.describe import to_config, to_metadata
 from stagemesh.stage.hop import ROUTE_EXTENSION
 from stagemesh.stage.lifecycle import Lifecycle
@@ -34,11 +36,17 @@ STREAM_WINDOW = 16
 
 
 class StageServicer(OipServicer):
-    """Serves the models of a Lifecycle; `routes` says whether it advertises that it serves routes."""
+    """Serves the models of a Lifecycle.
 
-    def __init__(self, identity: Identity, lifecycle: Lifecycle, *, routes: bool = True) -> None:
+    `ready` says whether the server takes requests, `routes` whether it advertises that it serves routes.
+    """
+
+    def __init__(
+        self, identity: Identity, lifecycle: Lifecycle, ready: Callable[[], bool], *, routes: bool = True
+    ) -> None:
         self._identity = identity
         self._lifecycle = lifecycle
+        self._ready = ready
         self._table = lifecycle.house.table
         self._extensions = (*EXTENSIONS, ROUTE_EXTENSION) if routes else EXTENSIONS
 
@@ -46,7 +54,7 @@ class StageServicer(OipServicer):
         return pb.ServerLiveResponse(live=True)
 
     async def server_ready(self, request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
-        return pb.ServerReadyResponse(ready=self._lifecycle.filled)
+        return pb.ServerReadyResponse(ready=self._ready())
 
     async def server_metadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(
@@ -81,7 +89,7 @@ class StageServicer(OipServicer):
         return pb.RepositoryIndexResponse(
             models=[
                 pb.RepositoryIndexResponse.ModelIndex(
-                    name=e.name, version=e.version, state=e.state.value, reason=e.reason
+                    name=e.name, version=e.version, state=e.state.value, reason=encodable(e.reason)
                 )
                 for e in entries
             ]
@@ -104,7 +112,7 @@ class StageServicer(OipServicer):
 
     async def model_infer(self, data: bytes) -> bytes:
         try:
-            request = InferRequest.decode(data)
+            request = await decode_request(data)
         except StagemeshError:
             self._note_model(data)
             raise
@@ -120,9 +128,11 @@ class StageServicer(OipServicer):
 
     async def _stream_answer(self, data: bytes) -> bytes:
         try:
-            return encode_stream_response(await self.model_infer(data))
+            with answering():
+                return encode_stream_response(await self.model_infer(data))
         except StagemeshError as error:
-            return encode_stream_response(error=details_text(error, call_origin(self._identity)))
+            text = details_text(error, call_origin(self._identity))
+            return encode_stream_response(error=text, id=_text(data, pb.ModelInferRequest.ID_FIELD_NUMBER))
 
     def _model(self, name: str, version: str, generation: object = "") -> ServedModel:
         # Known by its name already, so that an error about the version names the model too.
@@ -132,12 +142,13 @@ class StageServicer(OipServicer):
     def _note_model(self, data: bytes) -> None:
         """Find which model a request that can't be decoded is for, so that its error names it."""
         with suppress(StagemeshError):
-            call_model.set(self._table.entry(_model_name(data)).name)
+            call_model.set(self._table.entry(_text(data, pb.ModelInferRequest.MODEL_NAME_FIELD_NUMBER)).name)
 
 
-def _model_name(data: bytes) -> str:
-    """Raises InvalidInput where the message breaks off before the name."""
-    for field in fields(data):
-        if field.number == pb.ModelInferRequest.MODEL_NAME_FIELD_NUMBER and field.wire_type == LENGTH:
-            return data[field.payload : field.end].decode(errors="replace")
+def _text(data: bytes, number: int) -> str:
+    """A text field of a request that may be malformed; empty where the message breaks off before it."""
+    with suppress(InvalidInput):
+        for field in fields(data):
+            if field.number == number and field.wire_type == LENGTH:
+                return data[field.payload : field.end].decode(errors="replace")
     return ""

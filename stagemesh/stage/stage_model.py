@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +13,15 @@ from stagemesh.errors import InvalidInput, StageFailed, StagemeshError
 from stagemesh.oip.messages import InferRequest, InferResponse
 from stagemesh.oip.signature import Signature, check_inputs
 from stagemesh.oip.tensors import Parameter, Tensor
+from stagemesh.plugins import Arrays, home_of, own_frame
 from stagemesh.repository import Batching, ModelFolder
 from stagemesh.rpc.context import remaining
 from stagemesh.stage.batcher import Batcher
 from stagemesh.stage.job_queue import Answer
 from stagemesh.stage.kind import Meta, StageKind
 from stagemesh.stage.model import ServedModel, queue_policy, select_outputs
-from stagemesh.stage.route import ROUTE, ROUTE_DONE, Router, parse_route, split_meta
-from stagemesh.stage.runner import Arrays, Closable, Runner
+from stagemesh.stage.route import ROUTE, ROUTE_DONE, Router, parse_route, plain_parameters, split_meta
+from stagemesh.stage.runner import Closable, Runner
 from stagemesh.telemetry import ModelMetrics
 
 log = logging.getLogger(__name__)
@@ -31,6 +30,8 @@ log = logging.getLogger(__name__)
 class StageModel(ServedModel):
     """Runs a Runner behind a batcher; `meta.*` tensors it does not take itself travel past it."""
 
+    policy: Batching
+
     def __init__(
         self,
         folder: ModelFolder,
@@ -38,6 +39,7 @@ class StageModel(ServedModel):
         kind: StageKind,
         platform: str,
         runner: Runner,
+        signature: Signature,
         policy: Batching,
         instances: int,
         router: Router,
@@ -47,10 +49,9 @@ class StageModel(ServedModel):
         super().__init__(folder.name, folder.version, folder.digest)
         self.platform = platform
         self.policy = policy
-        self._policy = policy
         self._kind = kind
         self._runner = runner
-        self._signature = runner.signature()
+        self._signature = signature
         self._takes = {spec.name for spec in self._signature.inputs}
         self._router = router
         self._metrics = metrics
@@ -61,7 +62,7 @@ class StageModel(ServedModel):
         return self._signature
 
     async def max_batch(self) -> int:
-        return self._policy.max_batch
+        return self.policy.max_batch
 
     async def close(self) -> None:
         await self._batcher.close()
@@ -70,6 +71,8 @@ class StageModel(ServedModel):
 
     async def infer(self, request: InferRequest) -> InferResponse:
         route = parse_route(request.parameters.get(ROUTE, ""), self._kind.name)
+        if route:
+            self._router.check(route)
         outputs = await self._compute(request)
         if not route:
             return InferResponse(self.name, select_outputs(outputs, request.outputs), self.version, request.id)
@@ -81,16 +84,16 @@ class StageModel(ServedModel):
         """This stage's outputs for a request, with the `meta.*` tensors that pass by."""
         started = time.monotonic()
         own, passing = self._split(request.inputs)
-        rows = check_inputs(own, self._signature.inputs, self._policy.max_batch)
+        rows = check_inputs(own, self._signature.inputs, self.policy.max_batch)
         _check_passing(passing, rows)
-        priority, timeout_s = queue_policy(request, self._policy.queue_timeout_us)
+        priority, timeout_s = queue_policy(request, self.policy.queue_timeout_us)
         arrays = {name: tensor.numpy() for name, tensor in own.items()}
         self.statistics.compute_input.add(time.monotonic() - started)
         left_s = remaining(self._default_deadline_s)
         answer = await self._batcher.submit(
             arrays,
             rows,
-            parameters=request.parameters,
+            parameters=plain_parameters(request),
             priority=priority,
             timeout_s=left_s if timeout_s is None else min(timeout_s, left_s),
         )
@@ -128,7 +131,7 @@ class StageModel(ServedModel):
             return self._runner.run(inputs, parameters)
         except StagemeshError:
             raise
-        except Exception as error:  # a plug-in may raise anything; the caller learns where
+        except BaseException as error:  # a plug-in may raise anything, or exit; the caller learns where
             log.debug("model '%s' raised", self.name, exc_info=True)
             raise StageFailed(_describe(self._runner, error)) from error
 
@@ -141,14 +144,8 @@ def _check_passing(tensors: Mapping[str, Tensor], rows: int) -> None:
             )
 
 
-def _describe(runner: Runner, error: Exception) -> str:
-    """What was raised, and where: the innermost line of the plug-in's own folder, not of a library it calls."""
-    module = sys.modules.get(type(runner).__module__)
-    home = Path(getattr(module, "__file__", None) or "").parent
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).parent == home] or frames
-    return f"{type(runner).__name__} raised {type(error).__name__} at {_place(own[-1])}: {error}"
-
-
-def _place(frame: traceback.FrameSummary) -> str:
-    return f"{Path(frame.filename).name}:{frame.lineno}"
+def _describe(runner: Runner, error: BaseException) -> str:
+    """What was raised, and where: the innermost line of the plug-in's own code, not of a library it calls."""
+    frame = own_frame(error, home_of(type(runner)))
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"{type(runner).__name__} raised {type(error).__name__} at {place}: {error}"

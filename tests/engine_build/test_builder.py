@@ -174,12 +174,24 @@ def test_without_a_compiler_a_build_says_so(tmp_path: Path, monkeypatch: pytest.
     check(engine.create_context(), 2)
 
 
-def test_engines_of_another_kind_are_told_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    build(tmp_path, [])
+def test_engines_of_another_kind_are_told_in_the_log_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sources = ("0" * 64, "1" * 64, "2" * 64)
     with caplog.at_level(logging.INFO):
-        EngineBuilder(EngineStore(tmp_path)).build(network(source="0" * 64), config())
-    assert "not usable here" in caplog.text
-    assert "source: built from" in caplog.text
+        for source in sources:
+            EngineBuilder(EngineStore(tmp_path)).build(network(source=source), config(ONNXRUNTIME))
+    told = [record.message for record in caplog.records if "not usable here" in record.message]
+    assert len(told) == len(sources) - 1
+    for line, old, new in zip(told, sources, sources[1:], strict=False):
+        assert f"source: built from '{old}', expected '{new}'" in line
+
+
+def test_a_manifest_of_an_older_format_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    build(tmp_path, [])
+    path = EngineStore(tmp_path).folder(identity()) / "manifest.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
+    check(build(tmp_path, []).create_context(), 2)
+    assert caplog.text.count("format: expected 1, found 0") == 1
+    assert manifest_of(tmp_path).format == 1
 
 
 def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ def decode(raw: bytes) -> tuple[Any, ...]:
     return (*numbers, *strings)
 
 
-async def of_redis(redis: Redis, namespace: str) -> dict[str, Any]:
+async def of_redis(client: Redis, namespace: str) -> dict[str, Any]:
     """Read a namespace whole."""
+    redis: Any = client  # redis-py types its replies for every protocol and decoding at once
     pre = f"{{{namespace}}}:"
     count = {k.decode(): int(v) for k, v in (await redis.hgetall(pre + "count")).items()}
     leases = {k.decode(): int(v) for k, v in await redis.zrange(pre + "leases", 0, -1, withscores=True)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import pytest
@@ -51,7 +51,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.reservations: list[Reservation] = []
         self.run(self.redis.flushall())
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Awaitable[T]) -> T:
         return self.loop.run_until_complete(work)
 
     def teardown(self) -> None:
@@ -228,11 +228,10 @@ class IndexMachine(RuleBasedStateMachine):
     def sums_are_exact(self) -> None:
         if not hasattr(self, "model"):
             return
-        live = {
-            self.replicas[0].value_key(block.key, block.token): block.size for block in self.model.blocks.values()
-        }
+        live = {self.replicas[0].value_key(block.key, block.token): block.size for block in self.model.blocks.values()}
         dead = {self.replicas[0].value_key(key, token) for key, token in self.model.garbage}
-        held = {key: self.run(self.redis.strlen(key)) for key in self.run(self.redis.keys(f"{NAMESPACE}/*"))}
+        redis: Any = self.redis
+        held = {key: self.run(redis.strlen(key)) for key in self.run(redis.keys(f"{NAMESPACE}/*"))}
         assert live == {key: size for key, size in held.items() if key not in dead}
         assert self.model.counts["bytes"] == sum(live.values()) <= self.model.limits.capacity
 

@@ -6,7 +6,9 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -101,7 +103,14 @@ def test_the_other_models_are_served(preprocess: ServiceProcess) -> None:
 def test_weights_with_a_wrong_sha256_are_refused(repository: Path, tmp_path: Path) -> None:
     names = ",".join(INFER_REFUSES)
     infer = ServiceProcess("infer", models=repository, model_names=names, cache=tmp_path / "cache")
-    with running(infer), Client(infer.target) as client:
+    with ExitStack() as stack:
+        stack.callback(infer.close)
+        infer.wait_listening()
+        client = stack.enter_context(Client(infer.target))
+        deadline = time.monotonic() + 60
+        while "LOADING" in {model.state for model in client.models()} or not client.models():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         states = {model.name: model for model in client.models()}
         for name, (_, words) in INFER_REFUSES.items():
             assert states[name].state == "UNAVAILABLE"
@@ -125,6 +134,13 @@ def test_the_gateway_answers_what_its_stages_refuse(preprocess: ServiceProcess, 
         assert "unknown plug-in 'imagine'" in refused.details
         assert refused.info is not None
         assert refused.info.metadata["stage"] == "preprocess"
+
+
+def test_a_gateway_needs_each_target() -> None:
+    end = ended("gateway", "--port", "0", "--infer-target", "")
+    assert end.returncode == 2
+    sentence = "gateway: --infer-target: expected the gRPC target of the infer stage, found ''"
+    assert end.stderr.strip().splitlines()[-1] == sentence
 
 
 def ended(stage: str, *flags: str) -> subprocess.CompletedProcess[str]:

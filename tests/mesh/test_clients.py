@@ -6,9 +6,11 @@ import json
 import queue
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -18,8 +20,10 @@ from tritonclient.utils import InferenceServerException
 
 from stagemesh import Client
 from stagemesh.client import InferResult
+from stagemesh.oip import open_inference_pb2 as pb
+from stagemesh.oip.service import OipStub
 from tests.mesh.processes import ROOT, Mesh, ServiceProcess
-from tests.mesh.wire import infer, labels, request, tensor
+from tests.mesh.wire import infer, labels, photos, request, tensor
 
 pytestmark = pytest.mark.xdist_group("mesh")
 
@@ -112,6 +116,24 @@ def test_triton_stream_goes_on_after_an_error(client: triton.InferenceServerClie
     assert failure is not None
     assert "image[0] of 1: expected a JPEG, PNG, WebP or BMP image, found 8 bytes" in failure.message()
     assert failure.message().startswith("preprocess@")
+
+
+def test_an_error_in_a_stream_names_its_request_and_is_counted(mesh: Mesh) -> None:
+    def failures() -> float:
+        with urllib.request.urlopen(f"http://{mesh.gateway.host}:{mesh.gateway.http_port}/metrics") as answer:
+            text = answer.read().decode()
+        labels = 'model="classify",reason="INVALID_INPUT",stage="gateway"'
+        return sum(float(line.split()[-1]) for line in text.splitlines() if f"failures_total{{{labels}}}" in line)
+
+    before = failures()
+    with grpc.insecure_channel(mesh.target) as channel:
+        requests = iter([photos(b"no photo").SerializeToString()])
+        (answer,) = OipStub(channel).ModelStreamInfer(requests, timeout=30)
+    found = pb.ModelStreamInferResponse.FromString(answer)
+    assert "expected a JPEG, PNG, WebP or BMP image" in found.error_message
+    assert found.infer_response == pb.ModelInferResponse(id="7")
+    print(urllib.request.urlopen(f"http://{mesh.gateway.host}:{mesh.gateway.http_port}/metrics").read().decode())
+    assert failures() == before + 1
 
 
 def test_triton_error(client: triton.InferenceServerClient) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stagemesh import Client
+from stagemesh import Client, RemoteFailure
 from stagemesh.repository import read_model
 from stagemesh.settings import default_cache
 from stagemesh.sources import resolve
@@ -89,3 +89,27 @@ def test_the_error_of_a_foreign_stage_names_it(gateway_with: str, foreign: dict[
         "model": "classify",
         "request_id": "r-3",
     }
+
+
+@pytest.mark.parametrize("gateway_with", [{"infer"}, {"preprocess"}], indirect=True, ids=["infer", "preprocess"])
+def test_a_foreign_stage_that_tells_nothing_of_its_models_counts_as_ready(gateway_with: str) -> None:
+    with Client(gateway_with) as client:
+        assert client.model_ready("classify")
+
+
+@pytest.mark.parametrize("gateway_with", [{"infer"}], indirect=True, ids=["infer"])
+def test_the_configuration_of_a_model_with_a_foreign_stage(gateway_with: str) -> None:
+    with Client(gateway_with) as client:
+        config = client.config("classify")
+    assert config.max_batch_size > 0
+    assert [tensor.name for tensor in config.input] == ["image"]
+
+
+@pytest.mark.parametrize("gateway_with", [{"preprocess"}], indirect=True, ids=["preprocess"])
+def test_tensors_that_a_foreign_stage_does_not_tell(gateway_with: str) -> None:
+    words = r"gateway@.*: model 'classify': stage 'preprocess' at .* does not tell the tensors of its models"
+    with Client(gateway_with) as client:
+        for question in (client.metadata, client.config):
+            with pytest.raises(RemoteFailure, match=words) as raised:
+                question("classify")
+            assert raised.value.status == "UNIMPLEMENTED"

@@ -33,8 +33,11 @@ def test_reference_labels(mesh: Mesh, photos: Path, photo: str, class_id: int, l
 
 def test_several_photos_in_one_request_get_their_own_labels(mesh: Mesh, photos: Path) -> None:
     with Client(mesh.target) as client:
+        before = client.statistics("classify")[0].inference_count
         result = client.infer_image("classify", [photos / "coffee.png", photos / "chelsea.png"])
+        after = client.statistics("classify")[0].inference_count
     assert result["class_ids"][:, 0].tolist() == [967, 282]
+    assert after == before + 2
 
 
 def test_top_k_of_a_request(mesh: Mesh, photos: Path) -> None:

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.datatypes import DATATYPES
 from stagemesh.oip.messages import (
     InferRequest,
@@ -134,3 +135,8 @@ def test_parts_of_a_streamed_response_are_merged() -> None:
 
 def test_odd_characters_in_an_error_do_not_lose_it() -> None:
     assert decode_stream_response(encode_stream_response(error="no \udcff"))[1] == "no ?"
+
+
+def test_the_error_of_a_stream_names_its_request() -> None:
+    response, error = decode_stream_response(encode_stream_response(error="no", id="i"))
+    assert (pb.ModelInferResponse.FromString(response), error) == (pb.ModelInferResponse(id="i"), "no")

@@ -12,8 +12,10 @@ from typing import Any
 
 import grpc
 
+from stagemesh.errors import StagemeshError
 from stagemesh.rpc.context import Identity
 from stagemesh.rpc.server import Server
+from stagemesh.rpc.streams import answering
 from stagemesh.settings import ServiceSettings
 from stagemesh.telemetry import Metrics
 
@@ -27,7 +29,7 @@ async def echo(data: bytes) -> bytes:
 
 
 def echo_handler(answer: Answer = echo, parse: Callable[[bytes], Any] | None = None) -> grpc.GenericRpcHandler:
-    """All four kinds of RPC, each message answered by `answer`."""
+    """All four kinds of RPC, each message answered by `answer`; `Each` takes each message of a stream as a request."""
 
     async def unary(request: bytes, _: object) -> bytes:
         return await answer(request)
@@ -43,11 +45,21 @@ def echo_handler(answer: Answer = echo, parse: Callable[[bytes], Any] | None = N
         async for request in requests:
             yield await answer(request)
 
+    async def each(requests: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+        async for request in requests:
+            try:
+                with answering():
+                    response = await answer(request)
+            except StagemeshError as error:
+                response = f"error: {error}".encode()
+            yield response
+
     methods: dict[str, Any] = {
         "Unary": grpc.unary_unary_rpc_method_handler(unary, parse),
         "Split": grpc.unary_stream_rpc_method_handler(split),
         "Join": grpc.stream_unary_rpc_method_handler(join),
         "Stream": grpc.stream_stream_rpc_method_handler(stream),
+        "Each": grpc.stream_stream_rpc_method_handler(each),
     }
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -69,6 +81,11 @@ async def running(
         yield server
     finally:
         await server.stop()
+
+
+def sample(server: Server, name: str, **labels: str) -> float:
+    """The value of a metric of the server."""
+    return server._metrics.registry.get_sample_value(name, {"stage": "echo", **labels}) or 0.0
 
 
 def method(channel: Any, name: str = "Unary", kind: str = "unary_unary") -> Any:

@@ -115,6 +115,21 @@ async def test_a_very_long_error_arrives_whole(char: str, client: str) -> None:
     assert len(details) <= MAX_TEXT_COST
 
 
+async def test_text_that_can_not_be_encoded_does_not_lose_the_error() -> None:
+    async def answer(_: bytes) -> bytes:
+        raise InvalidInput("found 'a\udcff'")
+
+    async with running(answer) as server:
+        found = await _call(f"127.0.0.1:{server.port}", "aio")
+    assert found.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "found 'a?' [" in found.details()
+    error = from_rpc_error(found, "echo", "here")
+    assert isinstance(error, RemoteFailure)
+    assert error.reason == "INVALID_INPUT"
+    named = to_rpc_status(InvalidInput("no"), Origin("infer", "h:1", "\ud800", "r"))
+    assert named.details == "infer@h:1: model '?': no [request r]"
+
+
 async def test_a_very_long_model_name_does_not_lose_the_error() -> None:
     status = to_rpc_status(InvalidInput("no"), Origin("infer", "h" * 9000, "é" * 9000, "r" * 128))
     size = sum(len(key) + len(value) for key, value in status.metadata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stagemesh.errors import ConfigError
@@ -26,6 +28,16 @@ import sys
 from pathlib import Path
 from stagemesh.sources import resolve
 print(resolve(sys.argv[1], sys.argv[2], Path("."), Path(sys.argv[3])).read_bytes()[:4].hex())
+"""
+
+RESOLVE_IN_A_THREAD = """
+import os, signal, sys, threading
+from pathlib import Path
+from stagemesh.sources import resolve
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+thread = threading.Thread(target=resolve, args=(sys.argv[1], sys.argv[2], Path("."), Path(sys.argv[3])))
+thread.start()
+thread.join()
 """
 
 
@@ -203,6 +215,24 @@ def test_a_fetch_killed_half_way_breaks_nothing(
     monkeypatch.delenv("PYTHONPATH")
     assert resolve(SOURCE, SHA256, cache, cache).read_bytes() == WEIGHTS
     assert contents(cache) == [".lock", "weights.pth"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_pip_ends_with_its_process(
+    index: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    calls = slow_down_pip(tmp_path / "site", monkeypatch, 60.0)
+    process = subprocess.Popen([sys.executable, "-c", RESOLVE_IN_A_THREAD, SOURCE, SHA256, str(cache)])
+    deadline = time.monotonic() + 30
+    while not calls.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    (pip,) = psutil.Process(process.pid).children()
+    assert "download" in pip.cmdline()
+    process.send_signal(number)
+    process.wait(10)
+    gone, _ = psutil.wait_procs([pip], timeout=5)
+    assert gone == [pip]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,16 @@ def test_detect(client: Client, name: str) -> None:
     check_found(client.infer_image("detect", photo(name)), OBJECTS[name])
 
 
+def test_two_photos_in_one_request(client: Client) -> None:
+    pair = ["bus.jpg", "motorcycle_left.png"]
+    together = client.infer_image("detect", [photo(name) for name in pair])
+    for row, name in enumerate(pair):
+        alone, count = client.infer_image("detect", photo(name)), len(OBJECTS[name])
+        assert together["count"][row] == alone["count"][0] == count
+        for key, tolerance in (("scores", 1e-4), ("boxes", 0.05)):
+            np.testing.assert_allclose(together[key][row, :count], alone[key][0, :count], rtol=1e-4, atol=tolerance)
+
+
 @pytest.mark.parametrize("name", SHARES)
 def test_segment(client: Client, name: str) -> None:
     result = client.infer_image("segment", photo(name))

@@ -26,7 +26,7 @@ from services.infer.engine.eager import EagerProgram
 from services.infer.engine.engine import Engine, backend_version, deserialize
 from services.infer.engine.machine import Machine
 from services.infer.engine.manifest import EngineRefused, Identity, Manifest, Tactic
-from services.infer.engine.onnx_session import check_available
+from services.infer.engine.onnx_session import check_available, recommend
 from services.infer.engine.profile import OptimizationProfile
 from services.infer.engine.program import (
     AOTINDUCTOR,
@@ -106,25 +106,29 @@ class _Build:
         backend = self._config.backend
         if backend == EAGER:
             return self._engine(self._eager())
-        if backend == AUTO and not self._config.compiles:
-            # no lock: replicas that start together read one manifest
-            known = self._recorded(self._found())
-            if known is not None:
-                return known
+        if backend == AUTO:
+            recommend(self._config.device)
+        # no lock yet: replicas that start together read one manifest
+        known = self._recorded(self._found(logging.DEBUG)) if backend == AUTO and not self._config.compiles else None
+        if known is not None:
+            return known
         with self._store.building(self._identity):
-            manifest = self._found() or Manifest(identity=self._identity)
+            manifest = self._found(logging.WARNING) or self._new_manifest()
             return self._chosen(manifest) if backend == AUTO else self._demanded(manifest, backend)
 
-    def _found(self) -> Manifest | None:
+    def _found(self, level: int) -> Manifest | None:
+        """The manifest of just this engine; one that is refused is told in the log at `level`."""
         try:
-            found = self._store.find(self._identity)
+            return self._store.find(self._identity)
         except EngineRefused as error:
-            log.warning("%s", error)
+            log.log(level, "%s", error)
             return None
-        if found is None:
-            for reason in self._store.unfit(self._identity):
-                log.info("not usable here: %s", reason)
-        return found
+
+    def _new_manifest(self) -> Manifest:
+        """An empty one; the log tells why what lies in the store is of no use, the last built above all."""
+        for index, reason in enumerate(self._store.unfit(self._identity)):
+            log.log(logging.DEBUG if index else logging.INFO, "not usable here: %s", reason)
+        return Manifest(identity=self._identity)
 
     def _recorded(self, manifest: Manifest | None) -> Engine | None:
         """The engine that an earlier start or build chose, None where it must be chosen anew."""

@@ -82,7 +82,9 @@ class OptimizationProfile:
     def sample(self, batch: int, device: torch.device) -> list[torch.Tensor]:
         """Repeatable random inputs of the best size with `batch` samples."""
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
-        return [_random((batch, *wanted.opt[1:]), wanted.torch_dtype, generator).to(device) for wanted in self.inputs]
+        return [
+            random_tensor((batch, *wanted.opt[1:]), wanted.torch_dtype, generator).to(device) for wanted in self.inputs
+        ]
 
     def export_sample(self, device: torch.device) -> list[torch.Tensor]:
         """Inputs to trace with: torch takes a dimension of size 1 for a fixed one, so the batch is 2 if it may be."""
@@ -95,7 +97,8 @@ class OptimizationProfile:
         )
 
 
-def _random(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+def random_tensor(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    """Normally distributed numbers; whole ones from 0 to 127; either flag."""
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
     return torch.randint(0, 2 if dtype == torch.bool else 128, shape, generator=generator).to(dtype)

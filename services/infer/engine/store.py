@@ -56,9 +56,10 @@ class EngineStore:
         return manifest
 
     def unfit(self, identity: Identity) -> list[str]:
-        """Why each engine of the same model that lies here is not the one of `identity`."""
+        """Why each other engine of the same model that lies here is not the one of `identity`, the last built first."""
         reasons = []
-        for path in sorted(self._root.glob(f"{identity.model}-*/{MANIFEST}")):
+        found = [path for path in self._root.glob(f"{identity.model}-*/{MANIFEST}") if path.parent.name != identity.key]
+        for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
             try:
                 manifest = Manifest.read(path)
                 if manifest.identity.model == identity.model:

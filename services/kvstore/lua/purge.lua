@@ -1,6 +1,6 @@
 -- ARGV: now, limits, tenant or '', model or '', cursor -> next cursor, blocks removed. Lent and pinned blocks go too.
 sweep()
-local tenant, model, removed = ARGV[3], ARGV[4], 0
+local tenant, model = ARGV[3], ARGV[4]
 local found = redis.call('HSCAN', at('blocks'), ARGV[5], 'COUNT', CHUNK)
 local chosen = {}
 for i = 1, #found[2], 2 do

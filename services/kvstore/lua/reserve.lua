@@ -1,5 +1,5 @@
--- ARGV: now, limits, lease or '', parent key or '', tenant, model, tenant's quota, pinned 0/1, then key, size, token ...
--- -> an outcome each: reserved, exists, busy, no_parent, no_capacity, quota; or 'no_lease' alone.
+-- ARGV: now, limits, lease or '', parent key or '', tenant, model, tenant's quota, pinned 0/1, then key, size,
+-- token ... -> an outcome each: reserved, exists, busy, no_parent, no_capacity, quota; or 'no_lease' alone.
 local FIRST = 9
 sweep()
 local lease, parent_key, tenant, model, quota, pinned = ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]

@@ -34,7 +34,8 @@ local function decode(key, raw)
   return {
     key = key, size = size, parent = parent, parent_token = parent_token, token = token, tenant = tenant,
     model = model, last = last, touched = touched, hits = hits, children = children, holds = holds, ranked = ranked,
-    committed = bit.band(flags, COMMITTED) > 0, grown = bit.band(flags, GROWN) > 0, pinned = bit.band(flags, PINNED) > 0,
+    committed = bit.band(flags, COMMITTED) > 0, grown = bit.band(flags, GROWN) > 0,
+    pinned = bit.band(flags, PINNED) > 0,
   }
 end
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from services.postprocess.boxes import Floats
 from services.postprocess.heads.options import DetectOptions
+from services.postprocess.nms import MOST_CANDIDATES, best
 from stagemesh.oip.signature import TensorSpec
 from stagemesh.plugins import Arrays
 
@@ -55,7 +56,7 @@ class Head(ABC):
     def candidates(self, outputs: Arrays, threshold: float) -> Candidates:
         """What scores above `threshold` in the outputs for one photo, so without their batch dimension.
 
-        Raises InvalidInput for outputs that don't fit one another.
+        Of more than MOST_CANDIDATES the best; see `above`. Raises InvalidInput for outputs that don't fit one another.
         """
 
     def in_pixels(self, corners: Floats) -> Floats:
@@ -66,13 +67,19 @@ class Head(ABC):
         return corners - np.float32(0.5)
 
 
+def above(scores: Floats, threshold: float) -> NDArray[np.intp]:
+    """Indices of `scores` [A] above `threshold`, ascending; of more than MOST_CANDIDATES those of the best."""
+    rows = np.flatnonzero(scores > threshold)
+    return rows[best(scores[rows], MOST_CANDIDATES)]
+
+
 def best_class(scores: Floats, threshold: float) -> tuple[NDArray[np.intp], Floats, NDArray[np.int32]]:
-    """Rows of `scores` [A, C] whose best class is above `threshold`: (rows [M], scores [M], class ids [M])."""
+    """Rows of `scores` [A, C] whose best class is `above` the threshold: (rows [M], scores [M], class ids [M])."""
     if not scores.size:
         return np.empty(0, np.intp), np.empty(0, np.float32), np.empty(0, np.int32)
-    best = scores.max(axis=1)
-    rows = np.flatnonzero(best > threshold)
-    return rows, best[rows], scores[rows].argmax(axis=1).astype(np.int32)
+    highest = scores.max(axis=1)
+    rows = above(highest, threshold)
+    return rows, highest[rows], scores[rows].argmax(axis=1).astype(np.int32)
 
 
 def no_landmarks(count: int) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from services.postprocess.boxes import Floats, to_corners
-from services.postprocess.heads.base import Candidates, Head
+from services.postprocess.heads.base import Candidates, Head, above
 from stagemesh.errors import InvalidInput
 from stagemesh.oip.signature import TensorSpec
 from stagemesh.plugins import Arrays
@@ -32,7 +32,7 @@ class CenterFaceHead(Head):
                 raise InvalidInput(
                     f"input '{name}': expected maps of {heat.shape} as of 'heat', got {planes.shape[1:]}"
                 )
-        rows, columns = np.nonzero(heat > threshold)
+        rows, columns = np.divmod(above(heat.ravel(), threshold), heat.shape[1])
         scale, offset, points = (outputs[name][:, rows, columns].T for name in ("scale", "offset", "points"))
         sizes = _sizes(scale)
         centres = (np.stack([columns, rows], axis=1) + offset[:, ::-1] + np.float32(0.5)) * np.float32(_STRIDE)

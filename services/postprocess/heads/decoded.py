@@ -6,7 +6,7 @@ import numpy as np
 
 from services.postprocess.activations import sigmoid, softmax
 from services.postprocess.boxes import Floats, to_corners
-from services.postprocess.heads.base import Candidates, Head, best_class, no_landmarks
+from services.postprocess.heads.base import Candidates, Head, above, best_class, no_landmarks
 from stagemesh.errors import InvalidInput
 from stagemesh.oip.signature import TensorSpec
 from stagemesh.plugins import Arrays
@@ -36,7 +36,7 @@ class DecodedHead(Head):
         if self.options.class_id_type is None:
             rows, best, class_ids = best_class(self._without_background(scores), threshold)
         else:
-            rows = np.flatnonzero(scores > threshold)
+            rows = above(scores, threshold)
             best, class_ids = scores[rows], outputs["class_ids"][rows].astype(np.int32)
         corners = to_corners(boxes[rows], self.options.box_format)
         return Candidates(self.in_pixels(corners), best, class_ids, no_landmarks(len(rows)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from services.postprocess.boxes import BoxFormat
-from stagemesh.tables import check_range
+from stagemesh.tables import check_range, check_unused
 
 MOST_DETECTIONS = 1000
 HeadName = Literal["nanodet", "centerface", "yolov5", "yolov8", "yolov10", "decoded"]
@@ -70,10 +70,7 @@ class DetectOptions:
             raise ValueError(f"key 'size': expected {expected}, found {found}")
 
     def _check_unused(self) -> None:
-        known = frozenset[str]().union(*_HEAD_KEYS.values())
-        for field in fields(self):
-            foreign = field.name in known and field.name not in _HEAD_KEYS[self.head]
-            if foreign and getattr(self, field.name) != field.default:
-                raise ValueError(f"key '{field.name}': the head '{self.head}' has no such key")
+        foreign = frozenset[str]().union(*_HEAD_KEYS.values()) - _HEAD_KEYS[self.head]
+        check_unused(self, foreign, f"the head '{self.head}' has no such key")
         if self.class_id_type and (self.background is not None or self.activation == "softmax"):
             raise ValueError("key 'class_id_type': expected no 'background' and no softmax beside it, found one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from services.postprocess.boxes import to_corners
-from services.postprocess.heads.base import Candidates, Head, best_class, no_landmarks
+from services.postprocess.heads.base import Candidates, Head, above, best_class, no_landmarks
 from stagemesh.oip.signature import TensorSpec
 from stagemesh.plugins import Arrays
 
@@ -53,6 +53,6 @@ class YoloV10Head(Head):
     def candidates(self, outputs: Arrays, threshold: float) -> Candidates:
         """Rows of padding have the score 0."""
         rows = outputs["predictions"]
-        rows = rows[rows[:, 4] > threshold]
+        rows = rows[above(rows[:, 4], threshold)]
         class_ids = rows[:, 5].astype(np.int32)
         return Candidates(self.in_pixels(rows[:, :4]), rows[:, 4], class_ids, no_landmarks(len(rows)))

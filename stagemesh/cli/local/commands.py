@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagemesh.cli.local import tether
+from stagemesh import tether
 from stagemesh.cli.local.ports import HOST, Place, targets
 from stagemesh.errors import ConfigError
+from stagemesh.machine import ALLOCATOR, cores
 
-# Tensors of some MiB otherwise cost a mmap, page faults and a munmap each: more than the copy itself.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20)}
 _DRAIN_S = "0.5"
 
 
@@ -91,9 +90,9 @@ def process_specs(places: Sequence[Place], options: MeshOptions) -> list[Process
 
 
 def _spec(place: Place, options: MeshOptions, hops: Mapping[str, str], infer_replicas: int) -> ProcessSpec:
-    settings = {"PYTHONUNBUFFERED": "1", "STAGEMESH_DRAIN_S": _DRAIN_S, **_ALLOCATOR}
+    settings = {"PYTHONUNBUFFERED": "1", "STAGEMESH_DRAIN_S": _DRAIN_S, **ALLOCATOR}
     if place.service == "infer":
-        settings["STAGEMESH_THREADS"] = str(max(1, _cores() // infer_replicas))
+        settings["STAGEMESH_THREADS"] = str(max(1, cores() // infer_replicas))
     return ProcessSpec(
         place=place,
         command=(
@@ -120,8 +119,3 @@ def _service(place: Place, options: MeshOptions) -> tuple[str, ...]:
     }
     pairs = (part for flag in flags.items() if flag[1] for part in flag)
     return (sys.executable, "-m", f"services.{place.service}", *pairs)
-
-
-def _cores() -> int:
-    """The cores this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -11,6 +11,7 @@ from stagemesh.cli.local.child import Child, State
 from stagemesh.cli.local.commands import ProcessSpec
 from stagemesh.errors import StagemeshError
 
+READY_TIMEOUT_S = 900.0
 _TICK_S = 0.1
 DRAIN_TIMEOUT_S = 20.0
 
@@ -56,6 +57,16 @@ class LocalMesh:
                 raise MeshFailed(f"{child.name} does not start; the end of {child.spec.log}:\n{log}")
         if not self._thread.is_alive() and not self._stop.is_set():
             raise MeshFailed("the supervisor of the local mesh has ended unexpectedly")
+
+    def wait_until_ready(self, timeout_s: float, look: Callable[[], None] = lambda: None) -> None:
+        """Return once every service is ready, calling `look` now and then. Raises MeshFailed."""
+        deadline = time.monotonic() + timeout_s
+        while not self.ready:
+            self.check()
+            if time.monotonic() > deadline:
+                raise MeshFailed(f"not all services are ready after {timeout_s:.0f} s")
+            time.sleep(_TICK_S)
+            look()
 
     def stop(self) -> None:
         """Drain: the gateway first, then the stages. Returns when no process is left."""

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import atexit
 import logging
-import time
 from pathlib import Path
 
 from stagemesh.cli import console
 from stagemesh.cli.fetch import cache_folder, fetch
 from stagemesh.cli.local.commands import mesh_options, process_specs
-from stagemesh.cli.local.mesh import LocalMesh, MeshFailed
+from stagemesh.cli.local.mesh import READY_TIMEOUT_S, LocalMesh
 from stagemesh.cli.local.ports import plan_free, targets
-
-READY_TIMEOUT_S = 900.0
-_LOOK_S = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +42,5 @@ class PrivateMesh:
         self._mesh.stop()
 
     def _wait(self, what: str, timeout_s: float) -> None:
-        err = console.err()
-        deadline = time.monotonic() + timeout_s
-        with err.status(f"starting a mesh for {what} …"):  # seen on a terminal only
-            while not self._mesh.ready:
-                self._mesh.check()
-                if time.monotonic() > deadline:
-                    raise MeshFailed(f"not all services are ready after {timeout_s:.0f} s")
-                time.sleep(_LOOK_S)
+        with console.err().status(f"starting a mesh for {what} …"):  # seen on a terminal only
+            self._mesh.wait_until_ready(timeout_s)

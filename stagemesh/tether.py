@@ -1,8 +1,9 @@
 """Run a command that the kernel kills when its parent dies: `python tether.py PARENT_PID COMMAND…`.
 
-A supervisor killed with -9 can clean up nothing, so each child asks the kernel to end it
+A parent killed with -9 can clean up nothing, so each child asks the kernel to end it
 (PR_SET_PDEATHSIG, which survives exec) and then becomes the command. Asking here, in the child's own
 main thread after exec, avoids running Python between fork and exec in a parent full of gRPC threads.
+The kernel takes the thread that started the child for its parent: that thread must last as long as the child.
 Linux only; elsewhere the command runs untethered.
 """
 
@@ -22,7 +23,7 @@ def tether(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # The parent may have died before the request reached the kernel.
     if os.getppid() != parent:
-        sys.exit(f"the supervisor {parent} is gone")
+        sys.exit(f"its parent {parent} is gone")
 
 
 if __name__ == "__main__":
