@@ -7,7 +7,6 @@ runs every one of them once, so a slow minute of the machine hits all.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -23,6 +22,7 @@ from services.infer.engine.program import AUTO, BACKENDS
 from services.infer.network import BuildOptions, Network, load_network
 from stagemesh.cli.fetch import cache_folder
 from stagemesh.errors import ConfigError
+from stagemesh.machine import cores
 from stagemesh.repository import ModelFolder, read_repository, split_batching
 
 BATCHES = (1, 8)
@@ -97,7 +97,7 @@ def measure(folder: ModelFolder) -> list[Row]:
 
 def show(rows: Sequence[Row]) -> None:
     """Print the table: milliseconds and images a second of each backend, and how auto compares with the best."""
-    print(f"\nBackends: p50 ms of a batch (images/s), {cpu_threads()} threads, on noise")
+    print(f"\nBackends: p50 ms of a batch (images/s), {cores()} threads, on noise")
     print(f"{'model':<10}{'batch':>6}", *(f"{name:>18}" for name in (*BACKENDS, AUTO)), f"{'auto is':>12}{'/best':>7}")
     for row in rows:
         cells = []
@@ -106,11 +106,6 @@ def show(rows: Sequence[Row]) -> None:
             cells.append(f"{'-':>18}" if ms is None else f"{ms:>9.2f} ({row.batch * 1e3 / ms:>6.1f})")
         verdict = "" if row.ratio <= GOAL else "  above the goal"
         print(f"{row.model:<10}{row.batch:>6}", *cells, f"{row.chosen:>12}{row.ratio:>7.2f}{verdict}")
-
-
-def cpu_threads() -> int:
-    """One a core that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def main(argv: Sequence[str] = ()) -> None:

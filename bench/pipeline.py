@@ -1,7 +1,8 @@
 """The pipeline of four processes beside the same decode, network and top-k called in one process.
 
 Each round runs every contestant once, so a slow minute of the machine hits all of them. The reference is the better
-of a serial loop and two threads; the networks of both sides have the same torch threads.
+of a serial loop and two threads; both sides have the same allocator settings and torch threads: STAGEMESH_THREADS
+where it is set, else one a core.
 """
 
 from __future__ import annotations
@@ -9,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from bench.in_process import InProcess
-from bench.processes import ALLOCATOR, free_port
-from stagemesh import AsyncClient, Client
-from stagemesh.errors import StagemeshError
+from bench.processes import restart_with_allocator
+from stagemesh import AsyncClient
+from stagemesh.cli.local.private import PrivateMesh
 
 PHOTO = Path("examples/photos/coffee.png")
 CONCURRENCY = (1, 8, 32)
@@ -68,7 +68,7 @@ def contestants(target: str, photo: bytes, local: InProcess) -> dict[str, Callab
 def measure(target: str) -> dict[str, float]:
     """The median images a second of each contestant."""
     photo = PHOTO.read_bytes()
-    runs = contestants(target, photo, InProcess(threads=os.cpu_count() or 1))
+    runs = contestants(target, photo, InProcess(threads=int(os.environ.get("STAGEMESH_THREADS") or 0)))
     for run in runs.values():
         run()
     rates: dict[str, list[float]] = {name: [] for name in runs}
@@ -78,31 +78,11 @@ def measure(target: str) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-def wait_until_ready(mesh: subprocess.Popen[bytes], target: str) -> None:
-    """Return when the gateway answers that `classify` is ready at every stage."""
-    with Client(target) as client:
-        while mesh.poll() is None:
-            try:
-                if client.model_ready("classify"):
-                    return
-            except StagemeshError:
-                pass
-            time.sleep(0.2)
-    raise SystemExit("the mesh did not start")
-
-
 def main() -> None:
     """Start a mesh, measure, print the table."""
-    base = free_port()
-    command = [sys.executable, "-m", "stagemesh", "up", "--models", "classify", "--port-base", str(base)]
-    mesh = subprocess.Popen(command, env={**os.environ, **ALLOCATOR}, stdout=subprocess.DEVNULL)
-    try:
-        target = f"127.0.0.1:{base + 1}"
-        wait_until_ready(mesh, target)
-        rates = measure(target)
-    finally:
-        mesh.terminate()
-        mesh.wait(30)
+    restart_with_allocator()
+    with closing(PrivateMesh("classify")) as mesh:
+        rates = measure(mesh.target)
     reference = max(rate for name, rate in rates.items() if name.startswith("in process"))
     print(f"\nThe pipeline: {PHOTO.name} to top-5, images a second (median of {ROUNDS} rounds of {IMAGES})")
     for name, rate in rates.items():

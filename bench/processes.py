@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import grpc
 
+from stagemesh.machine import ALLOCATOR
 from stagemesh.rpc.channel import sync_channel
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20)}
 START_S = 60
 
 
@@ -22,6 +22,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def restart_with_allocator() -> None:
+    """Start this program again with ALLOCATOR in its environment, unless it is there: so that what runs in the process
+    of the benchmark allocates as the servers do."""
+    if not ALLOCATOR.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **ALLOCATOR})
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Pool:
 
     async def match(self, keys: Sequence[bytes], lease_ms: int) -> Match:
         """The longest readable prefix, lent where `lease_ms` is above 0."""
-        with self._guarded():
+        with self.guarded():
             match = await self.index.match(keys, lease_ms)
         self.metrics.hits.inc(len(match.blocks))
         self.metrics.missed(match.missing, len(keys) - len(match.blocks))
@@ -82,7 +82,7 @@ class Pool:
 
     async def reserve(self, plan: Plan) -> list[Reservation]:
         """Make room. Raises LeaseLost."""
-        with self._guarded():
+        with self.guarded():
             named = {"tenant": plan.tenant, "model": plan.model, "lease": plan.lease}
             reservations = await self.index.reserve(plan.parent, plan.blocks, pinned=plan.pinned, **named)
         self.alarm.collect.set()
@@ -93,7 +93,7 @@ class Pool:
         found = await self.values.keep([self.place(each.key, each.token) for each in reservations])
         whole = [each for each, size, at in zip(reservations, sizes, found, strict=True) if size == at]
         broken = [each for each, size, at in zip(reservations, sizes, found, strict=True) if size != at]
-        with self._guarded():
+        with self.guarded():
             # Revoked first, so that no block is committed after one that isn't there.
             revoked = dict(zip(broken, await self.index.revoke(broken), strict=True)) if broken else {}
             outcomes = dict(zip(whole, await self.index.commit(whole), strict=True)) if whole else {}
@@ -105,14 +105,14 @@ class Pool:
 
     async def revoke(self, reservations: Sequence[Reservation]) -> list[Outcome]:
         """Give reservations up."""
-        with self._guarded():
+        with self.guarded():
             outcomes = await self.index.revoke(reservations)
         self.alarm.collect.set()
         return outcomes
 
     async def make_room(self, size: int) -> None:
         """Redis is full before the pool is: delete what is garbage, and evict blocks of about that many bytes."""
-        with self._guarded():
+        with self.guarded():
             held = await self.index.evict()
             await self.index.evict(max(0, held - size))
         await self.collect_garbage()
@@ -121,7 +121,7 @@ class Pool:
         """Delete the values whose blocks are gone."""
         deleted: list[bytes] = []
         while True:
-            with self._guarded():
+            with self.guarded():
                 deleted = await self.index.garbage(512, deleted)
             if not deleted:
                 return
@@ -148,30 +148,30 @@ class Pool:
 
     async def renew(self, lease: str, lease_ms: int) -> None:
         """Let a lease live on. Raises LeaseLost."""
-        with self._guarded():
+        with self.guarded():
             await self.index.renew(lease, lease_ms)
 
     async def release(self, lease: str) -> bool:
         """End a lease; False where it had ended before."""
-        with self._guarded():
+        with self.guarded():
             held = await self.index.release(lease)
         self.alarm.collect.set()
         return held
 
     async def pin(self, key: bytes, pinned: bool) -> bool:
         """Keep a block, or keep it no longer; False where there is none."""
-        with self._guarded():
+        with self.guarded():
             return await self.index.pin(key, pinned)
 
     async def stats(self) -> IndexStats:
         """What the pool holds and has counted."""
-        with self._guarded():
+        with self.guarded():
             self.metrics.pool = await self.index.stats()
         return self.metrics.pool
 
     async def purge(self, tenant: str, model: str) -> int:
         """Remove a tenant's or a model's blocks, and delete their values; how many."""
-        with self._guarded():
+        with self.guarded():
             removed = await self.index.purge(tenant=tenant, model=model)
         await self.collect_garbage()
         return removed
@@ -180,7 +180,7 @@ class Pool:
         """The blocks, piece by piece."""
         pieces = self.index.listing()
         while True:
-            with self._guarded():
+            with self.guarded():
                 piece = await anext(pieces, None)
             if piece is None:
                 return
@@ -205,14 +205,15 @@ class Pool:
         return None
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def guarded(self) -> Iterator[None]:
+        """Calls of the index inside: their errors made our own, and a broken index is reset soon."""
         try:
             with redis_errors():
                 yield
-        except IndexBroken:
+        except (IndexBroken, ValueError, TypeError) as error:
             self.alarm.reset = True
             self.alarm.collect.set()
-            raise
+            raise error if isinstance(error, IndexBroken) else IndexBroken(f"the index: {error}") from error
 
     async def _lost(self, lost: Lost) -> Lost:
         self.metrics.missed(lost.reason)
@@ -224,7 +225,7 @@ class Pool:
         if not lost.dead:
             return 0
         token = lost.wanted.place[-TOKEN_CHARS:].decode()
-        with self._guarded():
+        with self.guarded():
             dropped = await self.index.drop(lost.reason, [(lost.wanted.key, token)])
         # Where one value is gone or broken, others may be.
         self.alarm.audit |= dropped > 0

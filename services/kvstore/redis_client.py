@@ -104,7 +104,8 @@ def typed(error: Exception) -> StagemeshError:
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return RedisDown(f"Redis: {text}", reason=reason)
-    if isinstance(error, exceptions.ResponseError):
-        word = text.partition(" ")[0]
-        return RedisDown(f"Redis: {text}", reason=_WORDS[word]) if word in _WORDS else IndexBroken(f"the index: {text}")
-    return RedisDown(f"Redis: {type(error).__name__}: {text}")
+    reason = _WORDS.get(text.partition(" ")[0])
+    # Redis names the script wherever one stumbles.
+    if reason is None and isinstance(error, exceptions.ResponseError) and "script" in text:
+        return IndexBroken(f"the index: {text}")
+    return RedisDown(f"Redis: {type(error).__name__}: {text}", reason=reason or "KV_REDIS_REFUSED")

@@ -49,6 +49,9 @@ class Upkeep:
             except StagemeshError as error:
                 self._checked = False
                 self._told(str(error))
+            except Exception as error:  # whatever Redis has been made to answer, the upkeep goes on
+                log.exception("the upkeep met what it doesn't know")
+                self._told(f"{type(error).__name__}: {error}")
             self._pool.alarm.collect.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._pool.alarm.collect.wait(), LOOK_S)
@@ -62,10 +65,11 @@ class Upkeep:
             self._pool.alarm.reset = False
             log.error("the index was written to by someone else; forgetting %d keys", await self._pool.index.reset())
         await self._pool.stats()
-        await self._pool.index.evict()
-        await self._pool.collect_garbage()
-        if await self._audit_is_due():
-            await self._audit()
+        with self._pool.guarded():
+            await self._pool.index.evict()
+            await self._pool.collect_garbage()
+            if await self._audit_is_due():
+                await self._audit()
 
     def _told(self, problem: str) -> None:
         up = not problem
@@ -76,9 +80,8 @@ class Upkeep:
         self._ready(up)
 
     async def _audit_is_due(self) -> bool:
-        with redis_errors():
-            await self._client.set(self._epoch_key, FRESH, nx=True)
-            fresh = await self._client.get(self._epoch_key) != AUDITED.encode()
+        await self._client.set(self._epoch_key, FRESH, nx=True)
+        fresh = await self._client.get(self._epoch_key) != AUDITED.encode()
         return (fresh or self._pool.alarm.audit) and time.monotonic() >= self._next_audit
 
     async def _audit(self) -> None:
@@ -86,8 +89,7 @@ class Upkeep:
         self._pool.alarm.audit, started = False, time.monotonic()
         dropped = await self._drop_lost()
         deleted = await self._delete_orphans()
-        with redis_errors():
-            await self._client.set(self._epoch_key, AUDITED, xx=True)
+        await self._client.set(self._epoch_key, AUDITED, xx=True)
         ended = time.monotonic()
         self._next_audit = ended + max(LOOK_S, (ended - started) / AUDIT_SHARE)
         if dropped or deleted:
@@ -114,10 +116,9 @@ class Upkeep:
     async def _places(self) -> AsyncIterator[list[bytes]]:
         """The keys that look like values of this namespace, piece by piece, from all servers."""
         batch: list[bytes] = []
-        with redis_errors():
-            async for key in self._client.scan_iter(match=f"{self._namespace}/*", count=SCAN_COUNT):
-                batch.append(key)
-                if len(batch) == SCAN_COUNT:
-                    yield batch
-                    batch = []
+        async for key in self._client.scan_iter(match=f"{self._namespace}/*", count=SCAN_COUNT):
+            batch.append(key)
+            if len(batch) == SCAN_COUNT:
+                yield batch
+                batch = []
         yield batch

@@ -88,7 +88,8 @@ class Values:
             with redis_errors():
                 pipe = self._client.pipeline(transaction=False)
                 for place in places:
-                    pipe.unlink(place)
+                    # by name: the pipeline of a cluster has no unlink of its own
+                    pipe.execute_command("UNLINK", place)
                 await pipe.execute()
 
     async def aclose(self) -> None:

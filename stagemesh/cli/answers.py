@@ -15,6 +15,7 @@ from rich.text import Text
 from stagemesh.cli import console
 from stagemesh.cli.findings import Findings, findings
 from stagemesh.client import InferResult
+from stagemesh.client.answers import text_of
 from stagemesh.errors import Origin, StagemeshError
 
 _SHOWN_VALUES = 8

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagemesh.client.answers import text_of
+
 Row = Mapping[str, NDArray[Any]]
 Item = dict[str, object]
 

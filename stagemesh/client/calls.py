@@ -27,14 +27,16 @@ from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.messages import InferRequest
 from stagemesh.oip.tensors import Parameter, Tensor
 from stagemesh.rpc.status import from_rpc_error
+from stagemesh.stage.hop import CHANGE_S
 
 T = TypeVar("T")
 Photo = Path | str | bytes
 
 DEFAULT_TARGET = "127.0.0.1:8001"
 DEFAULT_DEADLINE_S = 60.0
-LOAD_DEADLINE_S = 1800.0
-"""Time for a load or an unload, in seconds: it may fetch weights, or wait for requests that are under way."""
+LOAD_DEADLINE_S = CHANGE_S
+"""Time for a load or an unload, as long as the gateway gives its stages: it may fetch weights, or wait for requests
+that are under way."""
 
 # For questions about a server, which must reach it while it is not ready: a channel that watches health
 # refuses to call it then.

@@ -73,7 +73,7 @@ def _draw_boxes(canvas: Canvas, row: Answer) -> None:
         for x, y in row["landmarks"][item].tolist() if "landmarks" in row else ():
             canvas.dot((x, y), colours[item])
     for item in found:
-        text = f"{text_of(row['labels'][item])} {row['scores'][item]:.2f}"
+        text = f"{_text(row['labels'][item])} {row['scores'][item]:.2f}"
         canvas.label(text, row["boxes"][item].tolist(), colours[item])
 
 
@@ -84,19 +84,19 @@ def _draw_regions(canvas: Canvas, row: Answer) -> None:
     for _, class_id in found:
         canvas.tint(mask == class_id, class_colour(class_id))
     for item, class_id in found:
-        text = f"{text_of(row['labels'][item])} {row['shares'][item]:.0%}"
+        text = f"{_text(row['labels'][item])} {row['shares'][item]:.0%}"
         canvas.label(text, row["boxes"][item].tolist(), class_colour(class_id))
 
 
 def _draw_classes(canvas: Canvas, row: Answer) -> None:
-    lines = [f"{text_of(label)} {score:.2f}" for label, score in zip(row["labels"], row["scores"], strict=True)]
+    lines = [f"{_text(label)} {score:.2f}" for label, score in zip(row["labels"], row["scores"], strict=True)]
     canvas.list(lines, [class_colour(int(class_id)) for class_id in row["class_ids"]])
 
 
 def _draw_poses(canvas: Canvas, row: Answer) -> None:
     for points, labels, visible in zip(row["keypoints"], row["labels"], row["visible"], strict=True):
         places: dict[str, Point] = {
-            text_of(label): (float(x), float(y)) for (x, y), label in zip(points[visible], labels[visible], strict=True)
+            _text(label): (float(x), float(y)) for (x, y), label in zip(points[visible], labels[visible], strict=True)
         }
         for start, end in BONES:
             if start in places and end in places:
@@ -110,3 +110,7 @@ def _side(start: str, end: str) -> Colour:
     if sides == {"left"}:
         return LEFT
     return RIGHT if sides == {"right"} else MIDDLE
+
+
+def _text(label: object) -> str:
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)

@@ -69,7 +69,8 @@ def test_up_with_a_verb_ends_with_its_exit_code(tmp_path: Path) -> None:
 
 
 def test_the_main_job_from_one_command() -> None:
-    command = [sys.executable, "-m", "stagemesh", "up", "--port-base", "0", "--", "infer", "classify", str(COFFEE)]
+    command = [sys.executable, "-m", "stagemesh", "up", "--models", "classify", "--port-base", "0"]
+    command += ["--", "infer", "classify", str(COFFEE)]
     answer = run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_S, check=False)
     assert answer.returncode == 0, answer.stderr
     assert re.search(r"1 +espresso +0\.94", answer.stdout)
@@ -81,3 +82,15 @@ def test_up_killed_with_9_leaves_no_service(tmp_path: Path) -> None:
         assert len(up.children()) == 4
         up.end(signal.SIGKILL)
         wait_until(lambda: up.left() == [], 5)
+
+
+def test_a_model_that_a_stage_refuses_ends_the_wait_with_the_reason(tmp_path: Path) -> None:
+    model = tmp_path / "models" / "mine"
+    model.mkdir(parents=True)
+    (model / "model.toml").write_text('[model]\ntask = "custom"\n\n[postprocess]\nplugin = "nonsense"\n')
+    command = [sys.executable, "-m", "stagemesh", "up", "--log-dir", str(tmp_path), "--port-base", "0"]
+    command += ["--models", "mine", "--repository", str(model.parent), "--", "models"]
+    end = run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert end.returncode == 1
+    assert "postprocess-0 does not serve 'mine'" in end.stderr
+    assert "unknown plug-in 'nonsense'; known: classify" in end.stderr

@@ -127,9 +127,9 @@ async def test_the_deadline_ends_a_slow_call(connect: Connect, server: str) -> N
     started = time.monotonic()
     with pytest.raises(StagemeshError) as raised:
         await connect(server).infer(
-            "slow", {"x": np.zeros((1, 1))}, parameters={"sleep_s": 5.0}, deadline_s=0.1, request_id="r-9"
+            "slow", {"x": np.zeros((1, 1))}, parameters={"sleep_s": 20.0}, deadline_s=0.1, request_id="r-9"
         )
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 10  # long before the answer
     error = raised.value
     assert isinstance(error, DeadlineExceeded) or getattr(error, "status", "") == "DEADLINE_EXCEEDED"
     assert "r-9" in str(error)

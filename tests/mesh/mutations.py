@@ -17,7 +17,10 @@ Mutate = Callable[[random.Random, pb.ModelInferRequest], None]
 NAMES = ("", "image", "logits", "meta.size", "meta.transform", "meta.", "\0", "ü" * 300, "labels")
 DATATYPES = ("", "BYTES", "UINT8", "FP32", "FP16", "BF16", "INT32", "BOOL", "FP8", "fp32", "UINT64")
 DIMENSIONS = (-(2**63), -1, 0, 1, 2, 3, 16, 17, 320, 1001, 2**31, 2**32 + 1, 2**62, 2**63 - 1)
-PARAMETERS = ("priority", "timeout", "top_k", "stagemesh_route", "stagemesh_route_done", "sequence_id", "x")
+PARAMETERS = (
+    *("priority", "timeout", "stagemesh_route", "stagemesh_route_done", "sequence_id", "x"),
+    *("top_k", "score_threshold", "iou_threshold"),
+)
 NUMBERS = (-(2**63), -1, 0, 1, 5, 10, 11, 16, 17, 2**31, 2**63 - 1)
 ROUTES = ("infer", "infer,postprocess", "postprocess", "gateway", ",,", "infer,infer", "preprocess,infer", "é")
 FLOATS = (float("nan"), float("inf"), float("-inf"), 3e38, -3e38, 1e-45, -0.0)

@@ -191,7 +191,7 @@ async def test_each_hop_gets_what_the_one_before_left(models: Path) -> None:
 
 async def test_the_queue_timeout_of_a_request(puppets: Puppets) -> None:
     async with AsyncClient(puppets.mesh.target) as client:
-        occupant = await occupy(puppets, client, "infer", 500)
+        occupant = await occupy(puppets, client, "infer", 1500)
         started = time.monotonic()
         with pytest.raises(RemoteFailure, match=r"Request timeout expired: not computed within 50 ms") as caught:
             await order(client, 2, timeout=50_000)
@@ -200,7 +200,8 @@ async def test_the_queue_timeout_of_a_request(puppets: Puppets) -> None:
             "DEADLINE_EXCEEDED",
             "infer",
         )
-        assert 0.05 <= waited < 0.4
+        assert waited >= 0.05
+        assert not occupant.done(), "the request was to leave the queue before its turn"
         await occupant
         await order(client, 3, timeout=50_000)
     assert puppets.numbers("infer") == [1, 3]

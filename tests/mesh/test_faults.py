@@ -172,7 +172,8 @@ async def test_the_only_preprocess_dies_and_comes_back(models: Path) -> None:
             )
             assert "stage 'preprocess'" in str(failure)
             print(f"UNAVAILABLE after {waited:.2f} s")
-            assert waited < 3
+            # Some tenths of a second, but many times that on a busy machine; the client's deadline is 60 s.
+            assert waited < 30
             again = ServiceProcess(
                 "preprocess",
                 models=models,

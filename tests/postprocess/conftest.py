@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,3 +26,15 @@ def meta(*transforms: tuple[float, ...], size: tuple[int, int] = (100, 200)) -> 
     rows = transforms or ((1, 0, 0, 0, 1, 0),)
     sizes: NDArray[np.int32] = np.array([size] * len(rows), np.int32)
     return {"meta.transform": np.array(rows, np.float32), "meta.size": sizes}
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], int]]:
+    """What gives, after the block or in it, the most bytes that Python and numpy had there beyond those before."""
+    tracemalloc.start()
+    most = 0
+    try:
+        yield lambda: most or tracemalloc.get_traced_memory()[1]
+    finally:
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()

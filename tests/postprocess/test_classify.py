@@ -69,7 +69,7 @@ def test_logits_that_are_no_numbers(bad: float) -> None:
 def test_count_of_classes_must_fit_the_labels() -> None:
     with pytest.raises(InvalidInput, match="expected 4 classes, the labels of model 'm', found 3"):
         classify([[1, 2, 3]])
-    with pytest.raises(InvalidInput, match="expected 1 classes"):
+    with pytest.raises(InvalidInput, match="expected 1 to 100,000 classes, found 0"):
         classify([[]], labels=())
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from services.postprocess.detect import DetectPostprocessor
+from services.postprocess.nms import MOST_CANDIDATES
 from stagemesh.errors import ConfigError, InvalidInput, StageFailed
 from stagemesh.plugins import Arrays
-from tests.postprocess.conftest import make, meta
+from tests.postprocess.conftest import make, meta, peak_memory
 
 LABELS = ("ant", "bee", "cat")
 # Edges counted from the image's own upper left edge; the answer counts from the centre of its first pixel.
@@ -213,3 +215,50 @@ def test_the_signature_knows_classes_and_cells() -> None:
     assert make("detect", head="yolov5").signature().inputs[0].shape == (-1, -1, -1)
     assert make("detect", LABELS, head="yolov8").signature().inputs[0].shape == (-1, 7, -1)
     assert make("detect", LABELS, head="decoded", background=-1).signature().inputs[1].shape == (-1, -1, 4)
+
+
+MANY = 40_000
+EVERYTHING = {"score_threshold": 0.0}
+
+
+def many(head: str) -> Arrays:
+    """MANY boxes whose scores rise from 0.5, in the form that a head reads; one of them, the last but one, is BOX."""
+    scores = np.linspace(0.5, 0.9, MANY, dtype=np.float32)
+    centres, corners = (np.tile(box.astype(np.float32), (MANY, 1)) for box in (CENTRE, BOX))
+    others = np.arange(MANY) != MANY - 2
+    centres[others] += 1000
+    corners[others] += 1000
+    ones, none = np.ones_like(scores), np.zeros_like(scores)
+    match head:
+        case "yolov5":
+            return {"predictions": np.column_stack([centres, ones, scores, none, none])[None]}
+        case "yolov8":
+            return {"predictions": np.column_stack([centres, scores, none, none]).T[None]}
+        case "yolov10":
+            return {"predictions": np.column_stack([corners, scores, none])[None]}
+        case "decoded":
+            return {"boxes": corners[None], "scores": scores[None], "class_ids": np.zeros((1, MANY), np.int32)}
+    maps: Arrays = {name: np.zeros((1, n, 200, 200), np.float32) for name, n in (("scale", 2), ("offset", 2))}
+    return {"heat": scores.reshape(1, 1, 200, 200), "points": np.zeros((1, 10, 200, 200), np.float32), **maps}
+
+
+@pytest.mark.parametrize("head", ["yolov5", "yolov8", "yolov10", "decoded", "centerface"])
+def test_heads_give_the_best_candidates_only(head: str) -> None:
+    keys: dict[str, Any] = {"class_id_type": "INT32"} if head == "decoded" else {}
+    plugin = make("detect", LABELS, head=head, **keys)
+    assert isinstance(plugin, DetectPostprocessor)
+    found = plugin._head.candidates({name: array[0] for name, array in many(head).items()}, 0.0)
+    assert len(found.scores) == len(found.boxes) == len(found.landmarks) == MOST_CANDIDATES
+    assert found.scores.min() > 0.5 + 0.4 * (1 - MOST_CANDIDATES / MANY) - 1e-3
+    out = plugin.run({**many(head), **meta()}, EVERYTHING | {"top_k": 1000})
+    assert out["count"].max() <= 1000
+    if head != "centerface":
+        assert out["boxes"].tolist() == [[ON_PHOTO]]
+
+
+def test_a_claimed_size_takes_no_memory() -> None:
+    rows = np.array([[[*BOX, 0.9, 1]]], np.float32)
+    inputs = {"predictions": rows, **meta(size=(2**31 - 1, 2**31 - 1))}
+    with peak_memory() as peak:
+        assert make("detect", LABELS, head="yolov10").run(inputs, {})["count"].tolist() == [1]
+    assert peak() < 1 << 20

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.postprocess.boxes import areas, overlaps, to_corners
-from services.postprocess.nms import suppress
+from services.postprocess.nms import MOST_CANDIDATES, best_first, suppress
 
 Box = tuple[int, int, int, int]
 # Few places and scores, so that boxes overlap a lot, touch, have no area, and tie.
@@ -64,3 +64,17 @@ def test_box_formats() -> None:
     assert np.array_equal(to_corners(corners[:, [1, 0, 3, 2]], "yxyx"), corners)
     assert np.array_equal(to_corners(np.array([[10, 20, 20, 40]], np.float32), "xywh"), corners)
     assert np.array_equal(to_corners(np.array([[20, 40, 20, 40]], np.float32), "cxcywh"), corners)
+
+
+@given(st.lists(st.integers(0, 4), max_size=30), st.integers(1, 40))
+def test_best_first_is_a_stable_sort(scores: list[int], limit: int) -> None:
+    expected = sorted(range(len(scores)), key=lambda index: -scores[index])[:limit]
+    assert best_first(np.array(scores, np.float32), limit).tolist() == expected
+
+
+def test_of_too_many_boxes_the_best_are_considered() -> None:
+    for count, kept in ((MOST_CANDIDATES, [0, MOST_CANDIDATES - 1]), (MOST_CANDIDATES + 1, [0])):
+        boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (count, 1))
+        boxes[-1] += 5
+        scores = np.linspace(0.9, 0.1, count, dtype=np.float32)
+        assert suppress(boxes, scores, np.zeros(count, np.int32), 0.5, 10).tolist() == kept

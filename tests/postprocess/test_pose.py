@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from services.postprocess.keypoints import peaks
 from stagemesh.errors import ConfigError, InvalidInput
-from tests.postprocess.conftest import make, meta
+from tests.postprocess.conftest import make, meta, peak_memory
 
 LABELS = ("nose", "tail")
 DOUBLE = (2, 0, 10, 0, 0.5, 5)
@@ -77,3 +77,12 @@ def test_bad_inputs() -> None:
         make("pose", head="heatmap").run({"heatmaps": np.ones((1, 2, 0, 3), np.float32), **meta()}, {})
     with pytest.raises(InvalidInput, match="input 'keypoints': expected one or more keypoints"):
         make("pose", head="decoded").run({"keypoints": np.ones((1, 1, 0, 3), np.float32), **meta()}, {})
+    with pytest.raises(InvalidInput, match="expected at most 1,000,000 keypoints in a request, found 1,000,002"):
+        make("pose", head="decoded").run({"keypoints": np.ones((1, 500_001, 2, 3), np.float32), **meta()}, {})
+
+
+def test_a_claimed_size_takes_no_memory() -> None:
+    inputs = {"keypoints": np.ones((1, 1, 2, 3), np.float32), **meta(size=(2**31 - 1, 2**31 - 1))}
+    with peak_memory() as peak:
+        make("pose", head="decoded").run(inputs, {})
+    assert peak() < 1 << 20

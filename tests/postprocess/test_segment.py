@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from services.postprocess.masks import UNSEEN, Axis, enlarge, enlarge_classes, regions
 from services.preprocess.geometry import place
 from stagemesh.errors import ConfigError, InvalidInput
-from tests.postprocess.conftest import make, meta
+from tests.postprocess.conftest import make, meta, peak_memory
 
 SIDES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
@@ -151,7 +151,38 @@ def test_bad_inputs() -> None:
         plugin.run({"mask": np.full((1, 1, 4, 4), np.nan, np.float32), **meta(size=(4, 4))}, {})
     with pytest.raises(InvalidInput, match=r"input 'mask': expected pixels of 1 to 255 classes, found shape"):
         plugin.run({"mask": np.ones((1, 1, 0, 4), np.float32), **meta(size=(4, 4))}, {})
-    with pytest.raises(ConfigError, match="key 'activation': expected it only with head = 'foreground'"):
+    with pytest.raises(ConfigError, match="key 'activation': the head 'semantic' has no such key"):
         make("segment", head="semantic", activation="sigmoid")
-    with pytest.raises(ConfigError, match="key 'background': expected it only with head = 'semantic'"):
+    with pytest.raises(ConfigError, match="key 'background': the head 'foreground' has no such key"):
         make("segment", head="foreground", background=1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([[30_000, 30_000]], r"at most 50,000,000 pixels, found 30000 x 30000"),
+        ([[1, 40_000_000]], r"sides of at most 100,000 pixels, found 40000000 x 1"),
+        ([[6000, 8000]] * 2, r"at most 64,000,000 pixels in the masks of a request, found 2 of 8000 x 6000"),
+        ([[1, 60_000], [800, 1]] * 2, r"at most 64,000,000 pixels in the masks of a request, found 4 of 60000 x 800"),
+    ],
+)
+def test_claimed_sizes_are_refused_before_they_take_memory(sizes: list[list[int]], expected: str) -> None:
+    planes = np.ones((len(sizes), 1, 4, 4), np.float32)
+    inputs = {"mask": planes, "meta.transform": np.array([[1, 0, 0, 0, 1, 0]] * len(sizes), np.float32)}
+    inputs["meta.size"] = np.array(sizes, np.int32)
+    plugin = make("segment", head="foreground")
+    with peak_memory() as peak, pytest.raises(InvalidInput, match=f"input 'meta.size': expected {expected}"):
+        plugin.run(inputs, {})
+    assert peak() < 1 << 20
+
+
+@pytest.mark.parametrize("head", ["foreground", "semantic"])
+@pytest.mark.parametrize("plane", [(200_000, 4), (4, 200_000), (4, 4)])
+def test_memory_goes_with_the_planes_and_the_masks(head: str, plane: tuple[int, int]) -> None:
+    name, classes = ("mask", 1) if head == "foreground" else ("logits", 2)
+    planes = np.random.default_rng(0).random((1, classes, *plane), np.float32)
+    size = (20, 80_000)
+    inputs = {name: planes, **meta(size=size)}
+    with peak_memory() as peak:
+        make("segment", head=head).run(inputs, {})
+    assert peak() < 64 << 20

@@ -6,12 +6,11 @@ import asyncio
 import json
 import sys
 
-from echo_mesh import echo_handler, free_settings
-
 from stagemesh.logs import configure_logging
 from stagemesh.rpc.context import Identity
 from stagemesh.rpc.server import Server
 from stagemesh.telemetry import Metrics
+from tests.rpc.echo_mesh import echo_handler, free_settings
 
 
 async def main() -> None:

@@ -95,8 +95,8 @@ def method(channel: Any, name: str = "Unary", kind: str = "unary_unary") -> Any:
 @contextlib.contextmanager
 def echo_process(**values: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A ready server in a process of its own, and its port; it is gone afterwards."""
-    command = [sys.executable, str(Path(__file__).with_name("echo_main.py")), json.dumps(values)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "tests.rpc.echo_main", json.dumps(values)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process, int(process.stdout.readline())

@@ -14,15 +14,15 @@ from typing import Any
 
 import grpc
 import pytest
-from echo_mesh import Answer, echo_process, method, running
 from grpc._cython import cygrpc
-from tiny_dns import TinyDns
 
 from stagemesh.errors import InvalidInput, Overloaded, RemoteFailure, StagemeshError, Unavailable
 from stagemesh.rpc.channel import MAX_MESSAGE_BYTES, aio_channel, channel_options, sync_channel
 from stagemesh.rpc.server import Server, server_options
 from stagemesh.rpc.status import UNREACHABLE, from_rpc_error
 from stagemesh.settings import ServiceSettings
+from tests.rpc.echo_mesh import Answer, echo_process, method, running
+from tests.rpc.tiny_dns import TinyDns
 
 TENSOR = bytes(4_915_200)  # 1 x 3 x 640 x 640 FP32
 
@@ -104,7 +104,7 @@ async def test_nobody_listening_is_soon_unavailable() -> None:
         started = time.monotonic()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await method(channel)(b"x")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 25  # some tenths of a second on a machine that is not busy
     error = from_rpc_error(caught.value, "infer", target)
     assert isinstance(error, Unavailable)
     assert str(error).startswith(f"stage 'infer' at {target} is out of reach: ")

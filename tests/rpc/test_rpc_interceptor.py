@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-from echo_mesh import echo_handler, free_settings, method, running, sample
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
@@ -31,6 +30,7 @@ from stagemesh.rpc.context import Identity, call_context, call_model, outgoing_m
 from stagemesh.rpc.server import Server
 from stagemesh.rpc.status import from_rpc_error
 from stagemesh.telemetry import Metrics
+from tests.rpc.echo_mesh import echo_handler, free_settings, method, running, sample
 
 KINDS = [
     ("Unary", "unary_unary"),

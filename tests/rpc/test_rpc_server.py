@@ -14,7 +14,6 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from echo_mesh import IDENTITY, SERVICE, echo_handler, echo_process, free_settings, method, running
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -25,6 +24,7 @@ from stagemesh.oip.service import SERVICE_NAME, OipServicer, oip_handler
 from stagemesh.rpc.channel import aio_channel, sync_channel
 from stagemesh.rpc.server import Server
 from stagemesh.telemetry import Metrics
+from tests.rpc.echo_mesh import IDENTITY, SERVICE, echo_handler, echo_process, free_settings, method, running
 
 MIB = 1 << 20
 SERVING = health_pb2.HealthCheckResponse.SERVING

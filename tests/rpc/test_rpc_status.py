@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 import pytest
-from echo_mesh import IDENTITY, method, running
 from google.rpc import status_pb2
 
 from stagemesh.errors import (
@@ -21,6 +20,7 @@ from stagemesh.errors import (
 )
 from stagemesh.rpc.channel import aio_channel, sync_channel
 from stagemesh.rpc.status import MAX_TEXT_COST, clip, details_text, from_rpc_error, to_rpc_status
+from tests.rpc.echo_mesh import IDENTITY, method, running
 
 ORIGIN = Origin("infer", "h:8021", "classify", "r-1")
 

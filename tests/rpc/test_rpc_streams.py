@@ -7,12 +7,12 @@ import logging
 
 import grpc
 import pytest
-from echo_mesh import method, running, sample
 
 from stagemesh.errors import InvalidInput, RemoteFailure
 from stagemesh.rpc.channel import aio_channel
 from stagemesh.rpc.context import call_model
 from stagemesh.rpc.status import from_rpc_error
+from tests.rpc.echo_mesh import method, running, sample
 
 KINDS = ["Stream", "Each"]
 

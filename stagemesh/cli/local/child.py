@@ -96,6 +96,13 @@ class Child:
         if self.state is not State.GIVEN_UP:
             self.state = State.STOPPED
 
+    def refusals(self) -> list[str]:
+        """Why a service that has loaded its models does not become ready: a sentence for each model it refuses."""
+        models = self.server.models
+        if self.server.serving or any(model.state == "LOADING" for model in models):
+            return []
+        return [f"{self.name} does not serve '{m.name}': {m.reason}" for m in models if m.state == "UNAVAILABLE"]
+
     def last_lines(self, count: int = 15) -> str:
         """The end of the log file."""
         try:

@@ -13,6 +13,8 @@ from stagemesh.errors import StagemeshError
 
 READY_TIMEOUT_S = 900.0
 _TICK_S = 0.1
+# A service whose loading is over is ready a moment later, if at all.
+_REFUSED_S = 3.0
 DRAIN_TIMEOUT_S = 20.0
 
 
@@ -59,12 +61,21 @@ class LocalMesh:
             raise MeshFailed("the supervisor of the local mesh has ended unexpectedly")
 
     def wait_until_ready(self, timeout_s: float, look: Callable[[], None] = lambda: None) -> None:
-        """Return once every service is ready, calling `look` now and then. Raises MeshFailed."""
+        """Return once every service is ready, calling `look` now and then.
+
+        Raises MeshFailed when a service can't be kept running, refuses a model it needs, or takes too long.
+        """
         deadline = time.monotonic() + timeout_s
+        refused_since = float("inf")
         while not self.ready:
             self.check()
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise MeshFailed(f"not all services are ready after {timeout_s:.0f} s")
+            refusals = [refusal for child in self.children for refusal in child.refusals()]
+            refused_since = min(refused_since, now) if refusals else float("inf")
+            if now - refused_since > _REFUSED_S:
+                raise MeshFailed("; ".join(refusals))
             time.sleep(_TICK_S)
             look()
 
