@@ -27,7 +27,7 @@ OTHER_NAMES = frozenset(
         *("redis_url", "redis_password_file", "redis_cluster", "redis_timeout_s", "redis_direct_url"),  # kvstore
         *("kv_namespace", "kv_capacity_mib", "kv_watermark", "kv_step", "kv_ttl_s", "kv_reserve_s", "kv_max_lease_s"),
         *("kv_quota_mib", "kv_quotas", "kv_max_keys", "kv_max_block_mib", "kv_tenant_secret_file"),
-        *("target", "port_base"),  # the command line
+        *("target", "port_base", "kvstore_target"),  # the command line
     }
 )
 """The <field> of each STAGEMESH_<FIELD> that is not in ServiceSettings. One environment may serve all

@@ -6,7 +6,7 @@ import os
 
 from hypothesis import settings
 
-# As the infer service does before it loads torch: workers and services share the cores.
+# Before torch is loaded, here and in services: many processes share the cores, and threads that spin take them away.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Nothing is timed in a test: a busy machine is not a failure.

@@ -15,12 +15,14 @@ MODULES = {
     "preprocess": ["services.preprocess.__main__", "services.preprocess.image"],
     "infer": ["services.infer.__main__", "services.infer.network"],
     "postprocess": ["services.postprocess.__main__", "services.postprocess.classify"],
+    "kvstore": ["services.kvstore.__main__"],
 }
 NOT_NEEDED = {
     "gateway": ["torch", "cv2", "PIL", "redis"],
     "preprocess": ["torch", "redis"],
     "infer": ["cv2", "PIL", "redis"],
     "postprocess": ["torch", "cv2", "PIL", "redis"],
+    "kvstore": ["torch", "cv2", "PIL"],
 }
 
 

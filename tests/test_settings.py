@@ -43,7 +43,7 @@ def names(cls: type[ServiceSettings]) -> set[str]:
 
 
 def test_the_known_names_are_those_of_the_services_and_the_command_line() -> None:
-    command_line = {"target", "port_base"}
+    command_line = {"target", "port_base", "kvstore_target"}
     of_services = set().union(*map(names, service_settings()))
     assert len(service_settings()) >= 5
     assert of_services | command_line == MESH_NAMES

@@ -2,6 +2,8 @@
 
 import os
 
-# Threads that spin while they wait for one another, as torch's do by default, make a network tens of times slower
-# wherever another process wants one of the cores. Read once, when torch is loaded, so it stands before all imports.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP's threads spin while they wait for one another, for long: wherever another process wants one of the cores, a
+# network takes 50 times as long and more. With so few turns it is nearly as fast on idle cores, and takes 3 to 5 times
+# as long on shared ones. Read once, when torch is loaded, so it stands before all imports.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")

@@ -104,8 +104,9 @@ def typed(error: Exception) -> StagemeshError:
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return RedisDown(f"Redis: {text}", reason=reason)
-    reason = _WORDS.get(text.partition(" ")[0])
+    word = text.partition(" ")[0]
     # Redis names the script wherever one stumbles.
-    if reason is None and isinstance(error, exceptions.ResponseError) and "script" in text:
+    stumbled = word not in _WORDS and ("script" in text or word == "WRONGTYPE")
+    if stumbled and isinstance(error, exceptions.ResponseError):
         return IndexBroken(f"the index: {text}")
-    return RedisDown(f"Redis: {type(error).__name__}: {text}", reason=reason or "KV_REDIS_REFUSED")
+    return RedisDown(f"Redis: {type(error).__name__}: {text}", reason=_WORDS.get(word, "KV_REDIS_REFUSED"))

@@ -27,7 +27,7 @@ class KvStoreSettings(ServiceSettings):
     redis_url: str = setting("redis://127.0.0.1:6379", "redis://, rediss:// or unix:// URL; of a cluster, any server's")
     redis_password_file: str = setting("", "file with the password, instead of one in the URL")
     redis_cluster: bool = setting(False, "whether the URL is of a Redis Cluster")
-    redis_timeout_s: float = setting(1.0, "seconds that Redis may take to answer", minimum=0.01)
+    redis_timeout_s: float = setting(2.0, "seconds that Redis may take to answer", minimum=0.01)
     redis_direct_url: str = setting("", "URL, without password, told to clients that may read and write values there")
     kv_namespace: str = setting("stagemesh", "name of the pool, the start of all its keys")
     kv_capacity_mib: int = setting(1024, "bytes of all values, MiB", minimum=1)

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from stagemesh.cli import build, console, fetch, infer, load, models, new, status, up
+from stagemesh.cli import build, console, fetch, infer, kv, load, models, new, status, up
 from stagemesh.errors import ConfigError, StagemeshError
 
 _INTERRUPTED = 130
@@ -59,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="stagemesh", description="A mesh of gRPC inference stages.", allow_abbrev=False
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (up, status, models, infer, fetch, load, new, build):
+    for verb in (up, status, models, infer, fetch, load, new, build, kv):
         verb.add_parser(verbs)
     return parser

@@ -20,6 +20,7 @@ from stagemesh.cli.local.commands import MeshOptions, mesh_options, process_spec
 from stagemesh.cli.local.mesh import READY_TIMEOUT_S, LocalMesh
 from stagemesh.cli.local.ports import Place, check_free, parse_replicas, plan, plan_free, targets
 from stagemesh.cli.local.view import mesh_table
+from stagemesh.errors import ConfigError
 
 _LOOK_S = 0.2
 _Handler = Callable[[int, FrameType | None], object]
@@ -128,7 +129,10 @@ def _run_then(then: argparse.Namespace, args: argparse.Namespace, places: Sequen
     if "port_base" in then:
         then.port_base, then.replicas = places[0].base, args.replicas
     else:
-        then.target = targets(places)["gateway"]
+        service = getattr(then, "service", "gateway")
+        if service not in targets(places):
+            raise ConfigError(f"up: expected --replicas {service}=1 or more for the verb after it, found none")
+        then.target = targets(places)[service]
     return int(then.run(then))
 
 

@@ -17,6 +17,13 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def server_without_index() -> Iterator[str]:
+    """`host:port` of a server that is SERVING and fails when it is asked for its models."""
+    with serve("no-index") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
 def unready_server() -> Iterator[str]:
     """`host:port` of a server that stays NOT_SERVING."""
     with serve("not-ready") as address:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from stagemesh.cli.local.ports import plan_free
 from stagemesh.cli.main import main
 
 Capture = pytest.CaptureFixture[str]
@@ -135,6 +136,32 @@ def test_status_ends_with_0_only_when_ready(server: str, unready_server: str, ca
     assert status["servers"][0]["models"][0]["state"] == "LOADING"
     assert main(["status", "--target", NOWHERE]) == 1
     assert "no answer" in capsys.readouterr().out
+
+
+def test_status_of_a_server_that_cannot_tell_its_models(server_without_index: str, capsys: Capture) -> None:
+    assert main(["status", "--target", server_without_index]) == 1
+    assert "unknown: INTERNAL: " in (shown := capsys.readouterr().out)
+    assert "the repository can't be read" in shown
+    assert main(["status", "--target", server_without_index, "--json"]) == 1
+    status = json.loads(capsys.readouterr().out)
+    assert (status["ready"], status["servers"][0]["ready"]) == (False, True)
+    assert "the repository can't be read" in status["servers"][0]["problem"]
+
+
+def test_status_asks_the_target_of_the_environment(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("STAGEMESH_TARGET", server)
+    assert main(["status", "--json"]) == 0
+    assert [found["address"] for found in json.loads(capsys.readouterr().out)["servers"]] == [server]
+    monkeypatch.setenv("STAGEMESH_TARGET", NOWHERE)
+    assert main(["status", "--target", server]) == 0
+    capsys.readouterr()
+    places = plan_free({})
+    for flags in (["--port-base", str(places[0].base)], ["--replicas", "infer=2", "--port-base", str(places[0].base)]):
+        assert main(["status", "--json", *flags]) == 1
+        addresses = [found["address"] for found in json.loads(capsys.readouterr().out)["servers"]]
+        assert addresses[0] == places[0].address and len(addresses) == (5 if "infer=2" in flags else 4)
 
 
 def test_a_port_base_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -2,7 +2,7 @@
 
 Models: `echo` answers its inputs as outputs, `slow` sleeps `parameters['sleep_s']` first, `labels` answers
 `top_k` of two classes. A request with parameter `fail`, or with a photo that is b"bad", is refused.
-`python oip_server.py not-ready` serves, but never becomes ready.
+`python oip_server.py not-ready` serves, but never becomes ready; `no-index` can't tell its models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from stagemesh.errors import InvalidInput, UnknownModel
+from stagemesh.errors import InvalidInput, StageFailed, UnknownModel
 from stagemesh.oip import open_inference_pb2 as pb
 from stagemesh.oip.messages import InferRequest, InferResponse, encode_stream_response
 from stagemesh.oip.service import OipServicer, oip_handler
@@ -59,6 +59,8 @@ class EchoServicer(OipServicer):
         return pb.ModelStatisticsResponse(model_stats=[pb.ModelStatistics(name=name) for name in names])
 
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        if "no-index" in sys.argv:
+            raise StageFailed("the repository can't be read")
         state, reason = ("READY", "") if self.is_ready else ("LOADING", "fetching weights")
         index = pb.RepositoryIndexResponse.ModelIndex
         return pb.RepositoryIndexResponse(

@@ -134,11 +134,6 @@ def test_photos_of_extreme_shape(run: Run, encode: Encode, shape: Any, resize: s
     assert (out["image"] == 99).all()
 
 
-def test_opencv_keeps_to_one_thread(photo: Read, run: Run) -> None:
-    run(photo("coffee.png"), size=[8, 8])
-    assert cv2.getNumThreads() == 1
-
-
 @pytest.mark.parametrize(
     ("keys", "message"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Mapping
 
 import numpy as np
@@ -66,8 +65,8 @@ async def test_other_shapes_wait_for_a_batch_of_their_own() -> None:
 
 async def test_queue_delay_waits_for_company_and_a_full_batch_does_not() -> None:
     run = Doubler()
-    async with running(run, Batching(max_batch=2, queue_delay_us=600_000_000)) as batcher:
-        await asyncio.wait_for(asyncio.gather(ask(batcher, 1), ask(batcher, 2)), 30)
+    async with running(run, Batching(max_batch=2, queue_delay_us=10_000_000)) as batcher:
+        await asyncio.wait_for(asyncio.gather(ask(batcher, 1), ask(batcher, 2)), 8)
     assert run.batches == [[1, 2]]
     async with running(run, Batching(max_batch=2, queue_delay_us=300_000)) as batcher:
         lonely = await ask(batcher, 3)
@@ -76,9 +75,9 @@ async def test_queue_delay_waits_for_company_and_a_full_batch_does_not() -> None
 
 async def test_a_preferred_size_goes_at_once() -> None:
     run = Doubler()
-    policy = Batching(max_batch=8, queue_delay_us=600_000_000, preferred_batch=(2,))
+    policy = Batching(max_batch=8, queue_delay_us=10_000_000, preferred_batch=(2,))
     async with running(run, policy) as batcher:
-        await asyncio.wait_for(asyncio.gather(ask(batcher, 1), ask(batcher, 2)), 30)
+        await asyncio.wait_for(asyncio.gather(ask(batcher, 1), ask(batcher, 2)), 8)
     assert run.batches == [[1, 2]]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from stagemesh.cli.local.commands import ProcessSpec
+from stagemesh.cli.local.redis_probe import RedisProbe
 from stagemesh.cli.probe import Probe, ServerState
 
 MAX_FAILURES = 5
@@ -48,7 +49,7 @@ class Child:
         self.server = ServerState()
         self._report = report
         self._process: subprocess.Popen[bytes] | None = None
-        self._probe = Probe(spec.place.address)
+        self._probe = RedisProbe(spec.socket) if spec.socket else Probe(spec.place.address)
         # Starts in a row that ended before the service was ready.
         self._failures = 0
         self._started = 0.0

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stagemesh import tether
 from stagemesh.cli.local.ports import HOST, Place, targets
+from stagemesh.cli.local.redis_server import SOCKET, find_redis_server, private_redis
 from stagemesh.errors import ConfigError
 from stagemesh.machine import ALLOCATOR, cores
 
 _DRAIN_S = "0.5"
+_MIB = 1 << 20
+_KV_CAPACITY_MIB = 1024
+# Beside the values Redis holds the index, values about to be deleted, and what clients are being sent.
+_REDIS_SHARE, _REDIS_SPARE = 1.25, 64 * _MIB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +44,7 @@ class ProcessSpec:
     env: Mapping[str, str]
     log: Path
     cwd: Path
+    socket: Path | None = None  # of a Redis, which is no gRPC server
 
 
 def find_checkout() -> Path:
@@ -86,7 +95,32 @@ def process_specs(places: Sequence[Place], options: MeshOptions) -> list[Process
     hops = {f"STAGEMESH_{service.upper()}_TARGET": target for service, target in targets(places).items()}
     del hops["STAGEMESH_GATEWAY_TARGET"]
     replicas = sum(place.service == "infer" for place in places)
-    return [_spec(place, options, hops, replicas) for place in places]
+    redis = _private_redis(options) if any(place.service == "kvstore" for place in places) else None
+    if redis:
+        hops |= dict.fromkeys(("STAGEMESH_REDIS_URL", "STAGEMESH_REDIS_DIRECT_URL"), f"unix://{redis.socket}")
+    return [*([redis] if redis else []), *(_spec(place, options, hops, replicas) for place in places)]
+
+
+def _private_redis(options: MeshOptions) -> ProcessSpec | None:
+    """A Redis of the mesh's own, None where the environment names one. Raises ConfigError where none is installed."""
+    if "STAGEMESH_REDIS_URL" in os.environ:
+        return None
+    # A short path: that of a unix socket may have 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="stagemesh-redis-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    capacity = os.environ.get("STAGEMESH_KV_CAPACITY_MIB") or str(_KV_CAPACITY_MIB)
+    if not capacity.isdecimal():
+        raise ConfigError(f"STAGEMESH_KV_CAPACITY_MIB: expected a whole number, found {capacity!r}")
+    memory = int(_REDIS_SHARE * int(capacity) * _MIB) + _REDIS_SPARE
+    place = Place("redis", 0, 0)
+    return ProcessSpec(
+        place=place,
+        command=_tethered(*private_redis(find_redis_server(), folder, memory)),
+        env=os.environ,
+        log=options.log_dir / f"{place.name}.log",
+        cwd=folder,
+        socket=folder / SOCKET,
+    )
 
 
 def _spec(place: Place, options: MeshOptions, hops: Mapping[str, str], infer_replicas: int) -> ProcessSpec:
@@ -95,17 +129,15 @@ def _spec(place: Place, options: MeshOptions, hops: Mapping[str, str], infer_rep
         settings["STAGEMESH_THREADS"] = str(max(1, cores() // infer_replicas))
     return ProcessSpec(
         place=place,
-        command=(
-            sys.executable,
-            "-I",
-            str(Path(tether.__file__)),
-            str(os.getpid()),
-            *_service(place, options),
-        ),
+        command=_tethered(*_service(place, options)),
         env={**settings, **os.environ, **hops},
         log=options.log_dir / f"{place.name}.log",
         cwd=options.checkout,
     )
+
+
+def _tethered(*command: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", str(Path(tether.__file__)), str(os.getpid()), *command)
 
 
 def _service(place: Place, options: MeshOptions) -> tuple[str, ...]:

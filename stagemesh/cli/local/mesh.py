@@ -80,7 +80,7 @@ class LocalMesh:
             look()
 
     def stop(self) -> None:
-        """Drain: the gateway first, then the stages. Returns when no process is left."""
+        """Drain: the gateway first, then the stages, then what they store in. Returns when no process is left."""
         self._stop.set()
         self._thread.join()
 
@@ -99,8 +99,9 @@ class LocalMesh:
 
     def _drain(self) -> None:
         doors = [child for child in self.children if child.spec.place.service == "gateway"]
-        stages = [child for child in self.children if child not in doors]
-        for group in (doors, stages):
+        stores = [child for child in self.children if child.spec.socket]
+        stages = [child for child in self.children if child not in (*doors, *stores)]
+        for group in (doors, stages, stores):
             for child in group:
                 child.terminate()
             self._wait_for_end(group)

@@ -15,9 +15,11 @@ DEFAULT_BASE = 8000
 _FREE_BLOCKS = range(20_000, 32_000, 100)
 _MAX_BASE = 65_000
 # The gRPC port of replica 0 counted from the base; the HTTP port is the next one, replica k adds 2k.
-_OFFSETS = {"preprocess": 11, "infer": 21, "postprocess": 41, "gateway": 1}
+_OFFSETS = {"kvstore": 51, "preprocess": 11, "infer": 21, "postprocess": 41, "gateway": 1}
 # How many replicas fit before the ports of the next service begin.
-_ROOM = {"preprocess": 5, "infer": 10, "postprocess": 5, "gateway": 5}
+_ROOM = {"kvstore": 5, "preprocess": 5, "infer": 10, "postprocess": 5, "gateway": 5}
+# What runs only where it is asked for.
+_DEFAULT_REPLICAS = {"kvstore": 0}
 SERVICES = tuple(_OFFSETS)
 
 
@@ -67,7 +69,7 @@ def plan(replicas: Mapping[str, int], base: int) -> tuple[Place, ...]:
     return tuple(
         Place(service, replica, base + offset + 2 * replica)
         for service, offset in _OFFSETS.items()
-        for replica in range(replicas.get(service, 1))
+        for replica in range(replicas.get(service, _DEFAULT_REPLICAS.get(service, 1)))
     )
 
 

@@ -23,7 +23,7 @@ def mesh_table(target: Console, children: Sequence[Child]) -> Table:
         rows.add_row(
             place.service,
             str(place.replica),
-            str(place.port),
+            str(place.port or "-"),
             str(child.pid or "-"),
             Text(child.state, style=_STYLES.get(child.state, "yellow")),
             str(child.restarts),
