@@ -20,7 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
-        return int(args.run(args))
+        code = int(args.run(args))
+        # Here, where a reader that has gone can be told from a failure.
+        sys.stdout.flush()
+        return code
     except StagemeshError as error:
         console.err().print(f"stagemesh: {error}", soft_wrap=True)
         return 2 if isinstance(error, ConfigError) else 1
