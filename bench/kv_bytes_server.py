@@ -1,7 +1,8 @@
 """The reference of the pool's gRPC path: bare grpcio handlers that read each value with the same direct client.
 
 `python -m bench.kv_bytes_server PORT REDIS_SOCKET`. A request is Redis keys, one a line, after the size of a value;
-`/bench/Get` streams the values, `/bench/Put` takes them and sets them.
+`/bench/Get` streams the values, each read when the one before is sent, `/bench/GetAhead` with the next ones on their
+way from Redis meanwhile; `/bench/Put` takes values and sets them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,16 @@ class Handlers:
         self._scratch = threading.local()
 
     def get(self, request: bytes, context: object) -> Iterator[bytes]:
+        """One value after the other, each copied once."""
+        size, *keys = request.split(b"\n")
+        buffer = self._buffer(int(size))
+        for key in keys:
+            (value,) = self._path.get_all([(key, buffer)])
+            if not isinstance(value, memoryview):
+                raise RuntimeError(f"a value is missing: {value}")
+            yield bytes(value)
+
+    def get_ahead(self, request: bytes, context: object) -> Iterator[bytes]:
         """All values, pipelined, each copied once."""
         size, *keys = request.split(b"\n")
         buffer = self._buffer(int(size))
@@ -57,6 +68,7 @@ def main(port: int, socket: str) -> None:
     server = grpc.server(ThreadPoolExecutor(4), options=options)
     methods: Any = {
         "Get": grpc.unary_stream_rpc_method_handler(handlers.get),
+        "GetAhead": grpc.unary_stream_rpc_method_handler(handlers.get_ahead),
         "Put": grpc.stream_unary_rpc_method_handler(handlers.put),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench", methods),))

@@ -69,6 +69,7 @@ def moves(size: int) -> tuple[dict[str, float], dict[str, float]]:
         prefix = through.match(blocks.links)
         gets: dict[str, Way] = {
             "bare handler": partial(_drain, bare.unary_stream("/bench/Get"), keys),
+            "bare handler, pipelined": partial(_drain, bare.unary_stream("/bench/GetAhead"), keys),
             "our handler": partial(_drain, multicallable(ours, "Get"), prefix.request()),
             "our client": partial(_get, through, prefix, blocks.buffer),
             "our client, direct": partial(_get, direct, prefix, blocks.buffer),
@@ -163,9 +164,11 @@ def main() -> None:
         gets, puts = moves(size)
         print(f"\nKV blocks of {size // KIB} KiB through gRPC, GB/s        get    put")
         for name, speed in gets.items():
-            print(f"  {name:38} {speed:6.2f} {puts[name]:6.2f}")
-        ratio = gets["our handler"] / gets["bare handler"]
+            put = f"{puts[name]:6.2f}" if name in puts else "     -"
+            print(f"  {name:38} {speed:6.2f} {put}")
+        ratio, ahead = (gets["our handler"] / gets[name] for name in ("bare handler", "bare handler, pipelined"))
         print(f"  {'ok  ' if ratio >= GOAL else 'MISS'} get, our handler / bare handler: {ratio:.2f} (goal {GOAL:g})")
+        print(f"       and / bare handler, pipelined: {ahead:.2f}")
     print(f"\nMatch of {KEYS:,} keys")
     for replicas in (1, 2):
         median, rate = match_ms(replicas)

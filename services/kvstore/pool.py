@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from services.kvstore.index import Index, IndexStats, Listed, Match, Outcome, Reservation
 from services.kvstore.limits import Limits
 from services.kvstore.metrics import KvMetrics
 from services.kvstore.redis_client import IndexBroken, redis_errors
-from services.kvstore.values import Lost, Packer, Values, Wanted, batches
+from services.kvstore.values import Framer, Lost, Values, Wanted
 from stagemesh.kv.block import Mismatch
 from stagemesh.kv.keys import HASH_BYTES
 from stagemesh.kvdata.failures import Reason
@@ -64,21 +64,14 @@ class Pool:
         self.metrics.missed(match.missing, len(keys) - len(match.blocks))
         return match
 
-    async def read(self, wanted: Sequence[Wanted], pack: Packer) -> AsyncGenerator[bytes | Lost, None]:
-        """Each value as `pack` makes it, or why not; the next ones are read while one is used. Close it to end early.
+    async def read(self, wanted: Sequence[Wanted], frame: Framer) -> AsyncGenerator[bytes | Lost, None]:
+        """The frame of each value, or why not. Close it to end early.
 
         A block whose value is broken or gone is dropped.
         """
-        ahead: asyncio.Task[list[bytes | Lost]] | None = None
-        try:
-            for run in [*batches(wanted), None]:
-                reading = asyncio.create_task(self.values.read(run, pack)) if run else None
-                before, ahead = ahead, reading
-                for outcome in await before if before else ():
-                    yield await self._lost(outcome) if isinstance(outcome, Lost) else outcome
-        finally:
-            if ahead is not None:
-                ahead.cancel()
+        async with aclosing(self.values.read(wanted, frame)) as outcomes:
+            async for outcome in outcomes:
+                yield await self._lost(outcome) if isinstance(outcome, Lost) else outcome
 
     async def reserve(self, plan: Plan) -> list[Reservation]:
         """Make room. Raises LeaseLost."""
@@ -141,7 +134,7 @@ class Pool:
         sizes = await self.values.sizes([each.place for each in suspects])
         wanted = [replace(each, size=max(0, size)) for each, size in zip(suspects, sizes, strict=True)]
         dropped = 0
-        for outcome in await self.values.read(wanted, lambda index, value: b""):
+        async for outcome in self.values.read(wanted, _unframed):
             dropped += await self._drop(outcome) if isinstance(outcome, Lost) else 0
         self.alarm.audit |= len(blocks) > len(suspects)
         return dropped
@@ -235,3 +228,7 @@ class Pool:
 
 def _not_written(revoked: Outcome) -> Outcome:
     return Outcome.UNKNOWN if revoked is Outcome.UNKNOWN else Outcome.NOT_WRITTEN
+
+
+def _unframed(index: int, size: int) -> tuple[bytes, memoryview]:
+    return b"", memoryview(bytearray(size))

@@ -16,6 +16,9 @@ from stagemesh.kvdata.failures import SERVER_REASONS, Failure, Reason
 IN_FLIGHT = 2
 """Values of one put that are written side by side."""
 
+ROOM = (2, 8, 32)
+"""How many blocks go for one that a full Redis refused, try after try: it needs memory for more than the values."""
+
 
 class Putting:
     """One put. Call `add` with each value in order, then `commit`; `abort` if anything comes between."""
@@ -105,8 +108,10 @@ class Putting:
         reservation = self._reservations[index]
         place, expire_ms = self._pool.place(reservation.key, reservation.token), self._pool.limits.reserve_ms
         failure = await self._pool.values.write(place, value, expire_ms)
-        if failure and failure.reason is Reason.FULL:
-            await self._pool.make_room(2 * len(value))
+        for share in ROOM:
+            if not failure or failure.reason is not Reason.FULL:
+                break
+            await self._pool.make_room(share * len(value))
             failure = await self._pool.values.write(place, value, expire_ms)
         if failure:
             self._outcomes[index], self._failure = Outcome.NOT_WRITTEN, failure

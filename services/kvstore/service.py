@@ -23,7 +23,8 @@ from stagemesh.rpc.server import Server
 from stagemesh.telemetry import Metrics
 
 THREADS = 4
-LANES = 2
+CONNECTIONS = 64
+"""To Redis, for values: a call has one of them to its end, however slow its caller."""
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ async def main(identity: Identity, settings: KvStoreSettings) -> None:
     address, namespace, limits = settings.address(), settings.namespace(), settings.limits()
     timeout_s = settings.redis_timeout_s
     client = connect(address, timeout_s, cluster=settings.redis_cluster)
-    path_limits = PathLimits(lanes=LANES, connections=LANES * THREADS, timeout_s=timeout_s, connect_timeout_s=timeout_s)
+    path_limits = PathLimits(lanes=1, connections=CONNECTIONS, timeout_s=timeout_s, connect_timeout_s=timeout_s)
     to = DataPath.to_cluster([address], path_limits) if settings.redis_cluster else None
     values = Values(to or DataPath.to_server(address, path_limits), client, THREADS)
     metrics = Metrics(identity.stage)

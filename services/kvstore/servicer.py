@@ -18,7 +18,7 @@ from services.kvstore.values import Lost
 from stagemesh.errors import InvalidInput, StagemeshError
 from stagemesh.kv.keys import chain_root, tenant_salt
 from stagemesh.kvrpc.service import METHODS
-from stagemesh.kvrpc.wire import miss_response, read_put_request, value_response
+from stagemesh.kvrpc.wire import miss_response, read_put_request, value_frame
 from stagemesh.rpc.context import call_model
 from stagemesh.v1 import kvstore_pb2 as pb
 
@@ -57,13 +57,17 @@ class KvStoreServicer:
         blocks = self._requests.reservations(request)
         sizes = self._requests.sizes(request.sizes, blocks)
         places = [self._pool.place(block.key, block.token) for block in blocks]
-        async with aclosing(self._pool.read(wanted(blocks, sizes, places), value_response)) as outcomes:
-            async for outcome in outcomes:
-                if isinstance(outcome, Lost):
-                    yield miss_response(outcome.wanted.index, outcome.reason, outcome.detail)
-                else:
-                    self._metrics.moved("out", "service", len(outcome))
-                    yield outcome
+        sent = 0
+        try:
+            async with aclosing(self._pool.read(wanted(blocks, sizes, places), value_frame)) as outcomes:
+                async for outcome in outcomes:
+                    if isinstance(outcome, Lost):
+                        yield miss_response(outcome.wanted.index, outcome.reason, outcome.detail)
+                    else:
+                        sent += len(outcome)
+                        yield outcome
+        finally:
+            self._metrics.moved("out", "service", sent)
 
     async def put(self, requests: AsyncIterator[bytes]) -> pb.PutResponse:
         putting: Putting | None = None

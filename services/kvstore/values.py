@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from services.kvstore.redis_client import Client, redis_errors
-from stagemesh.kv.block import BlockMismatch, verify_key
+from stagemesh.kv.block import BlockMismatch, Mismatch, verify_key
 from stagemesh.kv.keys import HASH_BYTES
 from stagemesh.kvdata.aio import AsyncDataPath
 from stagemesh.kvdata.failures import Failure, Reason
 from stagemesh.kvdata.path import DataPath
 
-READ_AHEAD_BYTES = 2 << 20
-"""What a call has read and not yet sent: twice this, or two values."""
+STEP_BYTES = 1 << 20
+"""What a call reads in one go, at least one value; it has twice that in memory, read and not yet sent."""
 
 DEAD_REASONS = frozenset({Reason.MISSING, Reason.WRONG_TYPE})
 """Failures that no later read can mend."""
@@ -44,7 +47,8 @@ class Lost:
     doubtful: bool = False
 
 
-Packer = Callable[[int, memoryview], bytes]
+Framer = Callable[[int, int], tuple[bytes, memoryview]]
+"""Gives, for the index and the size of a value, a message around it and where in it the value is to be written."""
 
 
 class Values:
@@ -54,21 +58,23 @@ class Values:
         self._path = path
         self._aio = AsyncDataPath(path, threads)
         self._client = client
-        self._scratch = threading.local()
+        self._readers = ThreadPoolExecutor(threads, "kv-reader")
 
-    async def read(self, wanted: Sequence[Wanted], pack: Packer) -> list[bytes | Lost]:
-        """Read values, verify each, and keep what `pack` makes of its index and its bytes, which it must copy."""
-        outcomes: list[bytes | Lost] = []
+    async def read(self, wanted: Sequence[Wanted], frame: Framer) -> AsyncGenerator[bytes | Lost, None]:
+        """The frame of each value, which is read into it and verified there; or why not.
 
-        def judge(item: tuple[int, memoryview | Failure]) -> None:
-            outcomes.append(_judged(wanted[item[0]], item[1], pack))
-
-        largest = max((each.size for each in wanted), default=0)
-        places = [each.place for each in wanted]
-        await self._aio.visit(
-            lambda: self._path.get(places, largest, lambda index: self._buffer(largest)[: wanted[index].size]), judge
-        )
-        return outcomes
+        The next ones are read while one is used. Close it to end early.
+        """
+        steps = self._steps(wanted, frame)
+        ahead = self._readers.submit(next, steps, None)
+        try:
+            while (outcomes := await asyncio.wrap_future(ahead)) is not None:
+                ahead = self._readers.submit(next, steps, None)
+                for outcome in outcomes:
+                    yield outcome
+        finally:
+            # In a thread as well: a step may be under way, and its connection is given back at the end of it.
+            self._readers.submit(_close_after, ahead, steps)
 
     async def write(self, place: bytes, value: memoryview, expire_ms: int) -> Failure | None:
         """SET one value that Redis drops after `expire_ms`, unless it is kept by then."""
@@ -94,6 +100,7 @@ class Values:
 
     async def aclose(self) -> None:
         """Wait for what is under way, and close all connections."""
+        await asyncio.to_thread(self._readers.shutdown)
         await self._aio.aclose()
 
     async def _sizes(self, places: Sequence[bytes], *, persist: bool) -> list[int]:
@@ -108,25 +115,31 @@ class Values:
             answers = await pipe.execute(raise_on_error=False)
         return [_size(answer) for answer in (answers[1::2] if persist else answers)]
 
-    def _buffer(self, size: int) -> memoryview:
-        """This thread's memory to read to, kept from call to call: the first touch of memory is what costs."""
-        buffer: memoryview | None = getattr(self._scratch, "buffer", None)
-        if buffer is None or len(buffer) < size:
-            buffer = self._scratch.buffer = memoryview(bytearray(size))
-        return buffer
+    def _steps(self, wanted: Sequence[Wanted], frame: Framer) -> Generator[list[bytes | Lost], None, None]:
+        """The outcomes in runs of about STEP_BYTES; Redis is asked for the next ones meanwhile."""
+        frames: dict[int, bytes] = {}
+
+        def target(index: int) -> memoryview:
+            frames[index], body = frame(wanted[index].index, wanted[index].size)
+            return body
+
+        outcomes: list[bytes | Lost] = []
+        read, largest = 0, max((each.size for each in wanted), default=0)
+        with closing(self._path.get([each.place for each in wanted], largest, target)) as values:
+            for index, value in values:
+                made = frames.pop(index, b"")
+                outcomes.append(_lost(wanted[index], value) or made)
+                read += wanted[index].size
+                if read >= STEP_BYTES:
+                    yield outcomes
+                    outcomes, read = [], 0
+        if outcomes:
+            yield outcomes
 
 
-def batches(wanted: Sequence[Wanted]) -> list[list[Wanted]]:
-    """`wanted` in runs of about READ_AHEAD_BYTES, at least one value each."""
-    runs: list[list[Wanted]] = []
-    room = 0
-    for each in wanted:
-        if not runs or each.size > room:
-            runs.append([])
-            room = READ_AHEAD_BYTES
-        runs[-1].append(each)
-        room -= each.size
-    return runs
+def _close_after(step: Future[Any], steps: Generator[Any, None, None]) -> None:
+    wait([step])
+    steps.close()
 
 
 def _size(answer: object) -> int:
@@ -140,7 +153,7 @@ def _size(answer: object) -> int:
     return _NO_STRING
 
 
-def _judged(wanted: Wanted, read: memoryview | Failure, pack: Packer) -> bytes | Lost:
+def _lost(wanted: Wanted, read: memoryview | Failure) -> Lost | None:
     if isinstance(read, Failure):
         # An oversized value may be one whose size the reader had wrong.
         return Lost(wanted, read.reason, read.detail, read.reason in DEAD_REASONS, read.reason is Reason.OVERSIZED)
@@ -149,4 +162,6 @@ def _judged(wanted: Wanted, read: memoryview | Failure, pack: Packer) -> bytes |
         verify_key(read, fingerprint, chain)
     except BlockMismatch as error:
         return Lost(wanted, error.mismatch, str(error), dead=True)
-    return pack(wanted.index, read)
+    if len(read) < wanted.size:
+        return Lost(wanted, Mismatch.LENGTH, f"expected {wanted.size} bytes, found {len(read)}", False, doubtful=True)
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
@@ -11,6 +12,12 @@ from stagemesh.oip.wire import LENGTH, check_length, fields, join_message, read_
 from stagemesh.v1 import kvstore_pb2 as pb
 
 Buffer = bytes | bytearray | memoryview
+# Where the content of a bytes object begins; a zero ends it.
+_BYTES_OFFSET = bytes.__basicsize__ - 1
+_new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
+_new_bytes.restype = ctypes.py_object
+_new_bytes.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
+
 M = TypeVar("M", pb.Miss, pb.PutPlan)
 
 _INDEX_TAG = write_varint(pb.GetResponse.INDEX_FIELD_NUMBER << 3)
@@ -18,10 +25,19 @@ _GET_VALUE_TAG = write_varint(pb.GetResponse.VALUE_FIELD_NUMBER << 3 | LENGTH)
 _PUT_VALUE_TAG = write_varint(pb.PutRequest.VALUE_FIELD_NUMBER << 3 | LENGTH)
 
 
-def value_response(index: int, value: memoryview) -> bytes:
-    """A GetResponse with the value of block `index`."""
-    head = _INDEX_TAG + write_varint(index) + _GET_VALUE_TAG + write_varint(len(value))
-    return b"".join((head, value))
+def value_frame(index: int, size: int) -> tuple[bytes, memoryview]:
+    """A GetResponse for block `index`, and the part of it where the value of `size` bytes is still to be written.
+
+    A value that is read to where it is sent from is copied once less. Nobody else may see the message before, and it
+    must outlive the view, which doesn't hold it.
+    """
+    head = _INDEX_TAG + write_varint(index) + _GET_VALUE_TAG + write_varint(size)
+    length = len(head) + size
+    # As C extensions make bytes: allocated, filled by their maker, unchanged from then on.
+    message: bytes = _new_bytes(None, length)
+    view = memoryview((ctypes.c_char * length).from_address(id(message) + _BYTES_OFFSET)).cast("B")
+    view[: len(head)] = head
+    return message, view[len(head) :]
 
 
 def miss_response(index: int, reason: str, detail: str) -> bytes:
